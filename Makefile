@@ -1,0 +1,72 @@
+# The verbs of this repository; `make` lists them. Each sets up .venv first, once for each content of requirements.lock.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Named after the lock's content, not its date, so that a fresh checkout of the same versions sets nothing up again.
+READY := $(VENV)/.ready-$(shell cksum < requirements.lock | tr ' ' '-')
+
+MODULES := $(filter-out _%,$(patsubst experiments/%.py,%,$(wildcard experiments/*.py)))
+EXPERIMENTS := $(subst _,-,$(MODULES))
+
+# $(call option,name,VARIABLE) is '--name=value', and nothing where the variable is empty; 0 is a value.
+quote = '$(subst ','\'',$(1))'
+option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
+OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
+  $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS)
+
+.PHONY: help setup check test bench sweep lock $(EXPERIMENTS:%=exp-%)
+
+help:
+	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
+	@echo 'make check             style, types and layering: ruff, mypy, import-linter'
+	@echo 'make test              every test, the slow ones too   [ARGS="-k name"]'
+	@echo 'make bench             speed against the plain way and against the limit   [ARGS=...]'
+	@echo 'make exp-<name>        an experiment, to its figure and verdict: $(EXPERIMENTS)'
+	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
+	@echo 'make sweep FILE=...    the trials of a W&B sweep file, on this machine   [ARGS=...]'
+	@echo 'make lock              resolve requirements.lock anew from pyproject.toml   [ARGS=--upgrade]'
+
+setup: $(READY)
+
+# The stamp comes last, and without one the folder is made afresh: an interrupted installation never counts as done.
+# uv, which installs the rest, comes from the lock too, and trusts whom the system trusts; one relative line puts this folder on the path.
+$(VENV)/.ready-%:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	@echo "Setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@sed -n '/^uv==/,/^    # via/p' requirements.lock > $(VENV)/uv.lock
+	@$(RUN) -m pip install -qq --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(VENV)/bin/uv pip sync --system-certs $$(test -t 2 || echo --quiet) --python $(RUN) --require-hashes requirements.lock
+	@echo '../../../..' > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vision_repro.pth"
+	@touch $@
+
+check: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+test: $(READY)
+	$(RUN) -m pytest $(ARGS)
+
+bench: $(READY)
+	$(RUN) -m benchmarks $(ARGS)
+
+$(EXPERIMENTS:%=exp-%): exp-%: $(READY)
+	@$(RUN) -m experiments.$(subst -,_,$*) $(OPTIONS) $(ARGS)
+
+exp-%:
+	@echo 'There is no experiment "$*"; known: $(or $(EXPERIMENTS),none).' >&2; exit 2
+
+sweep: $(READY)
+	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) $(ARGS)
+
+lock: $(READY)
+	@$(VENV)/bin/uv pip compile --system-certs --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make lock' --extra dev pyproject.toml -o requirements.lock $(ARGS)

@@ -1,0 +1,1 @@
+"""From the table of results to summaries and verdicts; needs numpy and scipy.special, and no torch."""

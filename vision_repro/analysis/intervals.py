@@ -1,0 +1,139 @@
+"""Means over seeds with confidence intervals; the unit of every result is that of the values that come in.
+
+A seed fixes subset, weights and order, so two settings that share a seed share its luck: differences are taken within a
+seed first, and the interval is over the differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean of `n` values with its confidence interval; from fewer than two values the interval is unbounded."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float = LEVEL
+
+    @property
+    def bounded(self) -> bool:
+        """True if the values were enough for an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def spread(self) -> bool:
+        """True if the values differ by more than rounding, so that the noise between seeds was measured."""
+        return self.high - self.low > 1e-12 * max(1.0, abs(self.mean))
+
+    def __str__(self) -> str:
+        return describe(self)
+
+
+def describe(interval: Interval, *, scale: float = 1.0, digits: int = 3, noun: str = "seed") -> str:
+    """Returns `+0.213 [+0.150, +0.276], 5 seeds`, every number times `scale`."""
+    count = f"{interval.n} {noun}{'' if interval.n == 1 else 's'}"
+    if interval.n == 0:
+        return f"no value, {count}"
+    numbers = (interval.mean, interval.low, interval.high)
+    mean, low, high = (f"{scale * number + 0.0:+.{digits}f}" for number in numbers)  # + 0.0: no "-0.000" for zero
+    return f"{mean} [{low}, {high}], {count}" if interval.bounded else f"{mean}, {count}"
+
+
+def t_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
+    """Returns the mean and Student's t interval of independent values.
+
+    Raises:
+        ValueError: if a value is not finite, or the level is not in (0, 1).
+    """
+    finite = _finite(values, level)
+    n = len(finite)
+    if n < 2:
+        return _unbounded(finite, level)
+    mean = math.fsum(finite) / n
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / (n - 1) / n)
+    half = _t_quantile(n - 1, 0.5 + level / 2) * error
+    return Interval(mean, mean - half, mean + half, n, level)
+
+
+def bootstrap_interval(values: Iterable[float], draws: int = 10_000, seed: int = 0, level: float = LEVEL) -> Interval:
+    """Returns the mean and the percentile bootstrap interval, the same for the same seed.
+
+    Too narrow for few values (of 5 normal values it covers the mean in about 83 %, not 95 %): verdicts over seeds use
+    `t_interval`; this is for many values of unknown shape, such as per-image results.
+    """
+    finite = sorted(_finite(values, level))
+    n = len(finite)
+    if n < 2:
+        return _unbounded(finite, level)
+    import numpy as np  # here, so that tables and verdicts start without it
+
+    generator, array = np.random.default_rng(seed), np.array(finite)
+    block = max(1, 1_000_000 // n)  # at most a million drawn indices in memory
+    counts = [min(block, draws - start) for start in range(0, draws, block)]
+    means = np.concatenate([array[generator.integers(n, size=(count, n))].mean(axis=1) for count in counts])
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(math.fsum(finite) / n, float(low), float(high), n, level)
+
+
+def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    """Returns first minus second by seed, over the seeds that both have."""
+    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+
+
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL) -> Interval:
+    """Returns the t interval of first minus second over the seeds that both have."""
+    return t_interval(differences(first, second).values(), level)
+
+
+def slopes(series: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
+    """Returns by seed the least-squares slope of the values over log10(size), from `series[size][seed]`.
+
+    Only seeds that have all sizes count: slopes over different sizes do not compare. A unit of x is a tenfold size.
+
+    Raises:
+        ValueError: if there are fewer than two sizes, or a size is not above 0.
+    """
+    sizes = sorted(series)
+    if len(sizes) < 2 or sizes[0] <= 0:
+        raise ValueError(f"a slope over log10(size) needs two or more sizes above 0, not {sizes}")
+    logs = [math.log10(size) for size in sizes]
+    centre = math.fsum(logs) / len(logs)
+    x = [log - centre for log in logs]
+    square = math.fsum(step * step for step in x)
+    shared = sorted(set.intersection(*(set(series[size]) for size in sizes)))
+    steps = list(zip(x, sizes, strict=True))
+    return {seed: math.fsum(step * series[size][seed] for step, size in steps) / square for seed in shared}
+
+
+def slope_interval(series: Mapping[float, Mapping[int, float]], level: float = LEVEL) -> Interval:
+    """Returns the t interval over seeds of the slopes over log10(size), from `series[size][seed]`."""
+    return t_interval(slopes(series).values(), level)
+
+
+@cache
+def _t_quantile(freedom: int, probability: float) -> float:
+    from scipy.special import stdtrit  # here, because it takes longer to import than all verdicts to compute
+
+    return float(stdtrit(freedom, probability))
+
+
+def _finite(values: Iterable[float], level: float) -> list[float]:
+    finite = [float(value) for value in values]
+    if not all(map(math.isfinite, finite)):
+        raise ValueError("values must be finite: leave out diverged runs first")
+    if not 0 < level < 1:
+        raise ValueError(f"the level must be between 0 and 1, not {level}")
+    return finite
+
+
+def _unbounded(values: list[float], level: float) -> Interval:
+    return Interval(values[0] if values else math.nan, -math.inf, math.inf, len(values), level)

@@ -1,0 +1,201 @@
+"""Run configs: flat frozen dataclasses of plain scalars, read from the command line, hashed into run ids.
+
+One name serves the dataclass field, the command line (`--lr=0.001`), the sweep file, W&B and the column of the table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar, get_args, get_type_hints
+
+Scalar = str | int | float | bool | None
+C = TypeVar("C")
+
+
+class UserError(Exception):
+    """Something a person typed or brought is wrong; the text is one clear sentence, the exit code 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean "x"?` for the known word closest to `word`, or the empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f' Did you mean "{matches[0]}"?' if matches else ""
+
+
+def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
+    """Returns a dataclass field with a default, a line of help and, if given, the only values allowed."""
+    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the numbers of one supervised run, and nothing else (no hardware, folder or logger)."""
+
+    experiment: str = option("", "name of the experiment")
+    dataset: str = option("digits", "data set to train and test on")
+    image_size: int = option(8, "height and width of the images [pixels]")
+    model: str = option("vit-64x4/2", "architecture and variant")
+    train_size: int = option(1200, "number of training images")
+    seed: int = option(0, "fixes weights, subset, order and augmentation; 0 is a seed")
+    policy: str = option("steps", "what is equal across training sizes", ("steps", "epochs"))
+    steps: int = option(200, "optimizer steps of a run, with policy=steps")
+    epochs: float = option(0.0, "passes over the training images, with policy=epochs")
+    global_batch: int = option(64, "images an optimizer step over all devices")
+    lr: float = option(1e-3, "peak learning rate of AdamW")
+    weight_decay: float = option(0.1, "AdamW weight decay, on weight matrices and kernels only")
+    warmup: float = option(0.1, "linear warm-up, as a fraction of the steps")
+    grad_clip: float = option(1.0, "largest global norm of the gradient; 0 is off")
+    augmentation: str = option("none", "training augmentation", ("none", "flip", "crop-flip", "inception"))
+    select: str = option("best", "weights that are tested: best on val, or the last", ("best", "last"))
+    evaluations: int = option(10, "how often val is measured in a run")
+    shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off")
+    draws: int = option(3, "random draws of the few-shot images")
+    precision: str = option("auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16"))
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run could use.
+
+        Raises:
+            UserError: naming the field, its value and what was expected.
+        """
+        check_choices(self)
+        for name, low in (("train_size", 1), ("steps", 1), ("global_batch", 1), ("evaluations", 1), ("draws", 1), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")
+        if not 0 < self.lr < math.inf:
+            raise UserError(f"--lr={self.lr} is not a learning rate: expected a number above 0.")
+        if not 0 <= self.warmup <= 0.5:
+            raise UserError(f"--warmup={self.warmup} is out of range: expected a fraction of the steps from 0 to 0.5.")
+        if min(self.weight_decay, self.grad_clip) < 0:
+            raise UserError("--weight_decay and --grad_clip must be 0 or more.")
+        if self.policy == "epochs" and not self.epochs > 0:
+            raise UserError(f"--policy=epochs needs --epochs above 0, not {self.epochs}.")
+        _ = self.shot_counts
+
+    @property
+    def shot_counts(self) -> tuple[int, ...]:
+        """Images a class of the few-shot probe, ascending."""
+        try:
+            counts = tuple(sorted({int(word) for word in self.shots.split()}))
+        except ValueError:
+            counts = (0,)
+        if any(count < 1 for count in counts):
+            raise UserError(f'--shots="{self.shots}" is not a list of counts: expected numbers such as "1 5 10".')
+        return counts
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the run under its policy."""
+        if self.policy == "steps":
+            return self.steps
+        return max(1, round(self.epochs * self.train_size / self.global_batch))
+
+
+def check_choices(config: Any) -> None:
+    """Raises UserError if a field with declared choices holds something else."""
+    for item in fields(config):
+        choices, value = item.metadata.get("choices", ()), getattr(config, item.name)
+        if choices and value not in choices:
+            known = ", ".join(choices)
+            raise UserError(f'--{item.name}="{value}" is unknown: expected one of {known}.{nearest(str(value), choices)}')
+
+
+def plain(config: Any) -> dict[str, Scalar]:
+    """Returns the config as a dict of JSON scalars, in field order."""
+    return dict(asdict(config))
+
+
+def run_id(config: Any) -> str:
+    """Returns the id of a run: 12 hex digits of the SHA-256 of its config, independent of hardware and folder."""
+    text = json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parse_scalar(name: str, text: str, kind: Any) -> Scalar:
+    """Returns `text` as a value of type `kind`, accepting Python's `str` of every scalar (`False`, `None`, `1e-05`).
+
+    Raises:
+        UserError: if the text is no such value.
+    """
+    kinds = get_args(kind) or (kind,)
+    if type(None) in kinds and text in ("None", "none", "null"):
+        return None
+    base = next(item for item in kinds if item is not type(None))
+    words = {"true": True, "false": False}
+    try:
+        if base is bool:
+            return words[text.lower()]
+        if base is int:
+            return int(text)
+        if base is float:
+            return float(text)
+    except (KeyError, ValueError):
+        raise UserError(f'--{name}="{text}" is not {_KIND_NAMES[base]}.') from None
+    return text
+
+
+_KIND_NAMES = {bool: "True or False", int: "a whole number", float: "a number"}
+
+
+def parse_options(tokens: Sequence[str], *types: type) -> dict[str, list[Scalar]]:
+    """Reads `--key=value` tokens for the fields of the dataclasses `types`; a comma separates several values.
+
+    The last of two equal keys wins. W&B's own `--_wandb` token of resumed trials is dropped.
+
+    Raises:
+        UserError: for a token of another form, an unknown key (with the nearest one) or a value of the wrong type.
+    """
+    hints: dict[str, Any] = {}
+    for item in types:
+        hints.update(get_type_hints(item))
+    values: dict[str, list[Scalar]] = {}
+    for token in tokens:
+        name, equals, text = token.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if name == "_wandb":
+            continue
+        if not token.startswith("--"):
+            raise UserError(f'"{token}" is not an option: expected --key=value.')
+        if name not in hints:
+            raise UserError(f'--{name} is unknown.{nearest(name, hints)} See --help for all options.')
+        if not equals:
+            if hints[name] is not bool:
+                raise UserError(f"--{name} needs a value: expected --{name}=value.")
+            text = "True"
+        values[name] = [parse_scalar(name, part.strip(), hints[name]) for part in text.split(",")]
+    return values
+
+
+def construct(kind: type[C], values: Mapping[str, Scalar]) -> C:
+    """Returns `kind(**values)` for values read from a file.
+
+    Raises:
+        UserError: if a key is no field of `kind` or a value has the wrong type.
+    """
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise UserError(f'The config key "{name}" is unknown.{nearest(name, hints)}')
+        allowed = get_args(hints[name]) or (hints[name],)
+        if float in allowed and type(value) is int:
+            continue
+        if type(value) not in allowed:
+            raise UserError(f'The config value {name}={value!r} has the wrong type.')
+    return kind(**values)
+
+
+def describe(*types: type) -> str:
+    """Returns one line of help for each field of the dataclasses `types`."""
+    lines = []
+    for kind in types:
+        for item in fields(kind):
+            text = str(item.metadata.get("help", ""))
+            choices = item.metadata.get("choices", ())
+            text += f" ({', '.join(choices)})" if choices else ""
+            lines.append(f"  --{item.name:<16} {text}")
+    return "\n".join(lines)

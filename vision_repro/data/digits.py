@@ -1,0 +1,40 @@
+"""Handwritten digits, 8x8 real scans that come with scikit-learn: always offline.
+
+The 1,797 images are the test part of the UCI "Optical Recognition of Handwritten Digits" set.
+Deviation: there is no official split, so ours is drawn once, whoever asks: train 1,200 (120 a class), val 200 (20 a
+class), test 397 (the rest). Images of one writer may stand in several splits, as scikit-learn does not name writers.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vision_repro.data import cache as caches
+from vision_repro.data.splits import Sizes, Splits
+from vision_repro.data.subset import order
+
+NAMES: tuple[str, ...] = ("digits",)
+SIZES = {"digits": Sizes(train=1200, val=200, test=397, classes=10, image_size=8)}
+_SPLIT_SEED = 0
+
+
+def load(name: str, data_root: Path | None, cache: Path) -> Splits:
+    """Returns the digits as uint8 `[N, 3, 8, 8]`: 0 .. 16 scaled to 0 .. 255, three equal channels."""
+    return caches.cached(cache, name, f"sklearn{version('scikit-learn')}", _decode)
+
+
+def _decode() -> caches.Decoded:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    grey = np.round(data.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey[:, None], 3, axis=1)
+    labels = data.target.astype(np.int64)
+    dealt = order(torch.from_numpy(labels), _SPLIT_SEED).numpy()
+    parts = {"val": dealt[:200], "train": dealt[200:1400], "test": dealt[1400:]}
+    arrays = {split: (images[np.sort(part)], labels[np.sort(part)]) for split, part in parts.items()}
+    return caches.Decoded(arrays, tuple(str(digit) for digit in range(10)))

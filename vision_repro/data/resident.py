@@ -1,0 +1,115 @@
+"""Small images that live on the device as uint8 from the first step to the last.
+
+B: images of a batch, N: images of a split, H and W: height and width in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vision_repro.data import subset as subsets
+from vision_repro.data.batch import Batch
+from vision_repro.data.module import ImageData
+from vision_repro.data.splits import Split, Splits
+from vision_repro.data.stream import Share, Stream
+
+
+class TrainBatches:
+    """The micro-batches of the steps first .. steps - 1; its length counts those before `first` too.
+
+    Lightning counts a resumed epoch from its beginning, so that the length must not shrink.
+    """
+
+    def __init__(self, split: Split, subset: Tensor, seed: int, share: Share, first: int, steps: int) -> None:
+        self.split, self.subset, self.share, self.first, self.steps = split, subset, share, first, steps
+        self.stream = Stream(len(subset), seed)
+
+    def __len__(self) -> int:
+        return self.steps * self.share.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        for positions in self.share.positions(self.first, self.steps):
+            yield _select(self.split, self.subset[torch.from_numpy(self.stream.at(positions))])
+
+
+class EvalBatches:
+    """Every world-th image of `indices` int64 [N] in order, in batches of `size`: no image twice, none left out."""
+
+    def __init__(self, split: Split, indices: Tensor, size: int) -> None:
+        self.split, self.indices, self.size = split, indices, size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in self.indices.split(self.size) if len(self.indices) else ():
+            yield _select(self.split, indices)
+
+
+def _select(split: Split, indices: Tensor) -> Batch:
+    indices = indices.to(split.labels.device, non_blocking=True)
+    return Batch(split.images.index_select(0, indices), split.labels.index_select(0, indices))
+
+
+class ResidentData(ImageData):
+    """Loaders over `splits`, training on the images `subset` (int64 indices into train; None is all of them).
+
+    Step s trains on entries s * global_batch onwards of the stream of (seed, epoch) permutations; a batch may span
+    epochs, and a resumed run goes on at `trainer.global_step`.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        *,
+        subset: Tensor | None,
+        global_batch: int,
+        steps: int,
+        seed: int,
+        eval_batch: int = 500,
+        augmentation: str = "none",
+    ) -> None:
+        super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
+        self.splits = splits
+        self.subset = torch.arange(len(splits.train)) if subset is None else subset
+        self.classes, self.image_size, self.checksum = splits.classes, splits.image_size, splits.checksum
+        self.subset_checksum = subsets.checksum(self.subset)
+        self.device_augmentation = augmentation
+        self._resident: dict[tuple[str, torch.device], Split] = {}
+
+    def expected(self, split: str) -> int:
+        """Returns how many images all processes together see of "val" or "test", or of "train" in the probe's pool."""
+        return len(self.subset) if split == "train" else len(self._split(split))
+
+    def train_dataloader(self) -> TrainBatches:
+        """Returns the micro-batches left to train on."""
+        return TrainBatches(self._on_device("train"), self.subset, self.seed, self.share(), self.first_step, self.steps)
+
+    def val_dataloader(self) -> EvalBatches:
+        """Returns this process's shard of `val`."""
+        return self._shard("val", torch.arange(len(self.splits.val)))
+
+    def test_dataloader(self) -> EvalBatches:
+        """Returns this process's shard of `test`."""
+        return self._shard("test", torch.arange(len(self.splits.test)))
+
+    def pool_dataloader(self) -> EvalBatches:
+        """Returns this process's shard of the chosen training images, once each: the pool of a probe."""
+        return self._shard("train", self.subset)
+
+    def _split(self, name: str) -> Split:
+        return {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}[name]
+
+    def _shard(self, name: str, indices: Tensor) -> EvalBatches:
+        return EvalBatches(self._on_device(name), indices[self.rank :: self.world], self.eval_batch)
+
+    def _on_device(self, name: str) -> Split:
+        """Returns the split on this process's device, moved there once; on the CPU the memory map itself."""
+        key = (name, self.device)
+        if key not in self._resident:
+            split = self._split(name)
+            self._resident[key] = Split(split.images.to(self.device), split.labels.to(self.device))
+        return self._resident[key]

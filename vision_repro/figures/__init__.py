@@ -1,0 +1,1 @@
+"""From summaries to paper-style figures; needs matplotlib, and no torch."""

@@ -1,0 +1,35 @@
+"""The engines: where and how runs are carried out, never what they measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vision_repro.config import UserError, option, check_choices
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where and how the runs of an experiment are carried out; none of it is part of a run's id."""
+
+    out: str = option("outputs", "folder for runs, tables and figures")
+    data_root: str | None = option(None, "folder with data sets you already have (default: $VISION_REPRO_DATA)")
+    accelerator: str = option("auto", "kind of device", ("auto", "cpu", "gpu"))
+    devices: int = option(1, "devices a run (processes, on a CPU)")
+    num_nodes: int = option(1, "machines a run; started by srun or torchrun")
+    jobs: int = option(0, "runs at the same time; 0 is as many as the machine has room for")
+    accumulate: int = option(1, "micro-batches an optimizer step")
+    wandb: str = option("auto", "log to W&B: online with a key, else offline; WANDB_MODE goes first", ("auto", "off"))
+    checkpoint_seconds: float = option(30.0, "shortest time between two checkpoints of a run")
+    compile: str = option("auto", "torch.compile: auto is on for long runs on a GPU", ("auto", "on", "off"))
+    dry_run: bool = option(False, "print the runs and their estimated cost, and stop")
+
+    def __post_init__(self) -> None:
+        """Refuses impossible values.
+
+        Raises:
+            UserError: naming the option, its value and what was expected.
+        """
+        check_choices(self)
+        for name, low in (("devices", 1), ("num_nodes", 1), ("jobs", 0), ("accumulate", 1), ("checkpoint_seconds", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")

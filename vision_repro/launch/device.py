@@ -1,0 +1,137 @@
+"""What this machine can do, and the arithmetic that is fastest on it.
+
+On a CPU, bf16 pays only where the processor has it and with explicit attention (a softmax of a product): with the fused
+kernel it is slower than fp32 there. So bf16 is chosen by a capability check and a short timing, once for each model and
+output folder, and recorded; a resumed experiment keeps the choice, so that its table does not change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from vision_repro.config import UserError
+from vision_repro.results import Lock, write_atomic
+
+# Below this ratio of fp32 to bf16 time the gain is within the noise of a short timing.
+WORTH_IT = 1.1
+
+
+def cores() -> int:
+    """Returns the number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def quiet_threads() -> None:
+    """Stops idle OpenMP threads from spinning, which halts a machine that has another busy process.
+
+    Works only before torch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Asks NVML and not the driver, so that a forked worker can still use the GPU.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
+
+def resolve_accelerator(wanted: str) -> str:
+    """Returns `gpu` or `cpu`.
+
+    Raises:
+        UserError: if a GPU is asked for where there is none.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if wanted == "gpu" and not found:
+        raise UserError("--accelerator=gpu: torch finds no GPU here; use --accelerator=cpu.")
+    return "gpu" if found and wanted != "cpu" else "cpu"
+
+
+def processor() -> str:
+    """Returns the processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_has_bf16() -> bool:
+    """Returns whether the processor multiplies in bf16 (AVX-512 BF16 or AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def step_seconds(model: Any, image_size: int, bf16: bool, batch: int, repeats: int = 3) -> float:
+    """Returns the median time of a forward and backward pass [s] on random images, after one warm-up pass."""
+    import torch
+
+    from vision_repro.models import use_explicit_attention
+
+    use_explicit_attention(model, bf16)
+    images, times = torch.zeros(batch, 3, image_size, image_size), []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(images).float().square().mean()
+        loss.backward()
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[repeats // 2]
+
+
+def time_bf16(model_name: str, image_size: int, classes: int) -> float:
+    """Returns the time of a training step in fp32 divided by that in bf16, on one thread of this CPU."""
+    import torch
+
+    from vision_repro.models import build
+
+    torch.set_num_threads(1)
+    model = build(model_name, image_size=image_size, classes=classes)
+    batch = 64 if image_size <= 32 else 4
+    return step_seconds(model, image_size, False, batch) / step_seconds(model, image_size, True, batch)
+
+
+class PrecisionBook:
+    """The recorded choice of arithmetic for each device and model, one JSON file in the output folder."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Returns the entries by key; none if the file is missing or is no JSON object."""
+        try:
+            found = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def add(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """Records an entry unless another process was first; returns the entry that stands."""
+        with Lock(self.file.parent / "precision"):
+            book = self.read()
+            if key not in book:
+                book[key] = entry
+                write_atomic(self.file, json.dumps(book, indent=1, sort_keys=True) + "\n")
+            return book[key]
+
+
+def precision_key(model_name: str, image_size: int) -> str:
+    """Returns the key of a choice: processor, model and image size."""
+    return f"{processor()} | {model_name} | {image_size} px"
+
+
+def choose(key: str, ratio: float | None) -> dict[str, Any]:
+    """Returns the entry for a measured ratio fp32 / bf16 (`None`: the processor has no bf16)."""
+    if ratio is None:
+        return {"precision": "fp32", "why": "the processor has no bf16"}
+    fast = ratio >= WORTH_IT
+    return {"precision": "bf16" if fast else "fp32", "why": f"a step in fp32 took {ratio:.2f} times that in bf16"}

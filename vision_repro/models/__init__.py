@@ -1,0 +1,72 @@
+"""Architectures by name, one file each; a new architecture is a new file here, with nothing to register.
+
+A file with a `PATTERN` is an architecture. It also has `EXAMPLES`, names that it builds, and
+`build(name, *, image_size, classes)`, which returns a plain module from images `[B, 3, H, W]`, float, to logits `[B, K]`.
+Legend: B images, H and W pixels, K classes, D features. torch and timm load with the first call, not with the import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from vision_repro.config import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@cache
+def _architectures() -> tuple[Any, ...]:
+    found = (importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))
+    return tuple(module for module in found if hasattr(module, "PATTERN"))
+
+
+def names() -> list[str]:
+    """Returns example names of every architecture; many more are built, see each file's grammar."""
+    return sorted(name for module in _architectures() for name in module.EXAMPLES)
+
+
+def build(name: str, *, image_size: int, classes: int) -> nn.Module:
+    """Returns the architecture `name`, freshly initialised from torch's global generator.
+
+    Raises:
+        UserError: if no architecture has this name, or if it cannot take square images of `image_size` pixels.
+    """
+    if classes < 1 or image_size < 1:
+        raise UserError(f"A model needs at least 1 class and 1 pixel, not {classes} and {image_size}.")
+    for module in _architectures():
+        if module.PATTERN.fullmatch(name):
+            model: nn.Module = module.build(name, image_size=image_size, classes=classes)
+            return model
+    known = names()
+    raise UserError(f'Model "{name}" is unknown: expected a name such as {", ".join(known)}.{nearest(name, known)}')
+
+
+def features(model: nn.Module, images: Tensor) -> Tensor:
+    """Returns the input of the final linear layer `[B, D]` for images `[B, 3, H, W]`.
+
+    That is the class token after the last norm (ViT, Eq. 4), or the pooled feature map (BiT). The mode of the model and
+    whether gradients are kept are the caller's: a probe calls `model.eval()` and works under `torch.inference_mode()`.
+    """
+    timm_model: Any = model
+    found: Tensor = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)
+    return found.flatten(1)
+
+
+def parameters(model: nn.Module) -> int:
+    """Returns the number of trainable and frozen parameters of the model, its final linear layer included."""
+    return sum(item.numel() for item in model.parameters())
+
+
+def use_explicit_attention(model: nn.Module, explicit: bool) -> None:
+    """Makes every attention layer build its softmax matrix (`explicit`), or use torch's fused kernel.
+
+    The logits agree to rounding. timm reads its global switch only when a layer is built, so each layer is set here.
+    A model without attention is left as it is.
+    """
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            vars(module)["fused_attn"] = not explicit

@@ -1,0 +1,113 @@
+"""Big Transfer (BiT): `bit-r<depth>x<width>[/<stem>]`, as in `bit-r152x4`, `bit-r50x1` or `bit-r11x0.25/2`.
+
+A pre-activation ResNet with GroupNorm and weight-standardised convolutions (BiT, section 3.3; blocks and shapes of
+`bit_pytorch/models.py`). `<depth>` counts layers: the stem, three for each bottleneck block, the head. `<width>` multiplies
+all channels and is rounded to multiples of 8. `<stem>` is the stride before the first stage: 4 is the published root, the
+default above 64 pixels; 1, the default up to 64 pixels, and 2 are one 3x3 convolution.
+
+Deviation: stems of stride 1 and 2 are not in the paper, which resizes small images to at least 128 pixels; here small images
+keep their size, and the 7x7 root with its pooling would leave almost nothing of them.
+Deviation: depths 8 to 26 and widths below 1 are not in the paper; small data sets need small models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from timm.layers import GroupNormAct, StdConv2d
+from timm.models.resnetv2 import ResNetV2
+from torch import nn
+
+from vision_repro.config import UserError, nearest
+
+BODY_PATTERN = r"r(?P<depth>\d+)(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
+PATTERN = re.compile(rf"bit-{BODY_PATTERN}")
+EXAMPLES = ("bit-r11x0.25", "bit-r14x0.25/2", "bit-r50x1", "bit-r101x3", "bit-r152x4", "bit-r200x3")
+BLOCKS = {
+    8: (1, 1),
+    11: (1, 1, 1),
+    14: (1, 1, 1, 1),
+    20: (2, 2, 2),
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+CHANNELS = (256, 512, 1024, 2048)
+
+
+def norm_groups(channels: int) -> int:
+    """Returns the number of GroupNorm groups: the published 32, or the most below it that leave two channels a group.
+
+    Deviation: fewer than 32 where a layer has fewer than 64 channels; a group of one channel would be InstanceNorm, and
+    on a map of one pixel it would erase its input.
+    """
+    return next(count for count in range(min(32, channels // 2), 0, -1) if channels % count == 0)
+
+
+def group_norm(channels: int, **options: Any) -> GroupNormAct:
+    """Returns GroupNorm and ReLU over `norm_groups(channels)` groups."""
+    return GroupNormAct(channels, norm_groups(channels), **options)
+
+
+def blocks(depth: str) -> tuple[int, ...]:
+    """Returns the bottleneck blocks of each stage of a network with `depth` layers.
+
+    Raises:
+        UserError: if no layout is known for it.
+    """
+    if int(depth) not in BLOCKS:
+        known = ", ".join(map(str, BLOCKS))
+        raise UserError(f"ResNet depth {depth} is unknown: expected one of {known}.{nearest(depth, map(str, BLOCKS))}")
+    return BLOCKS[int(depth)]
+
+
+def stem_stride(text: str | None, image_size: int) -> int:
+    """Returns the stride of the stem, which is 4 above 64 pixels and else 1 when `text` is None.
+
+    Raises:
+        UserError: if it is not 1, 2 or 4.
+    """
+    stride = int(text) if text is not None else 4 if image_size > 64 else 1
+    if stride not in (1, 2, 4):
+        raise UserError(f"ResNet stem stride {stride} is unknown: expected 1, 2 or 4.")
+    return stride
+
+
+def resnet(layers: tuple[int, ...], width: float, stem: int, *, conv: Any, **options: Any) -> ResNetV2:
+    """Returns timm's ResNet with `width` times the published channels and a stem of stride `stem`."""
+    if width <= 0:
+        raise UserError(f"ResNet width {width} is not a width: expected a number above 0, such as 1 or 0.25.")
+    model = ResNetV2(
+        layers, CHANNELS[: len(layers)], width_factor=width, conv_layer=conv, norm_layer=group_norm, **options
+    )
+    if stem < 4:
+        channels = model.stem.conv.out_channels
+        parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv(3, channels, kernel_size=3, stride=stem))
+        if hasattr(model.stem, "norm"):
+            parts["norm"] = group_norm(channels)
+        model.stem = nn.Sequential(parts)
+        model.init_weights(zero_init_last=options.get("zero_init_last", False))
+    return model
+
+
+def build(name: str, *, image_size: int, classes: int) -> nn.Module:
+    """Returns the BiT `name`, with a head of zeros (`big_vision/models/bit_paper.py`), so it starts as the ViT does.
+
+    Raises:
+        UserError: if the depth, the width or the stem is not one of the grammar.
+    """
+    match = PATTERN.fullmatch(name)
+    assert match is not None
+    stem = stem_stride(match["stem"], image_size)
+    # 1e-10 is the epsilon of `bit_pytorch/models.py`; "fixed" is its zero padding of 1 before the max-pool
+    conv = partial(StdConv2d, eps=1e-10)
+    model = resnet(
+        blocks(match["depth"]), float(match["width"] or 1), stem, conv=conv, num_classes=classes, stem_type="fixed"
+    )
+    nn.init.zeros_(model.head.fc.weight)
+    return model

@@ -1,0 +1,1 @@
+"""Measurements on frozen features: from features and labels to numbers."""

@@ -1,0 +1,1 @@
+"""Training objectives as LightningModules around any architecture."""

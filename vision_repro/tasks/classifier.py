@@ -1,0 +1,147 @@
+"""Supervised classification around any architecture.
+
+Shapes: B images, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from vision_repro.data.augment import augment, normalise
+from vision_repro.data.batch import Batch
+
+
+def learning_rate(step: int, total: int, warmup: int) -> float:
+    """Returns the fraction of the peak rate at `step`: linear warm-up times cosine decay to 0.
+
+    Progress is counted from the end of the warm-up (ViT release, `vit_jax/utils.py`). Warm-up starts above 0, so that
+    no step of a short run is lost.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns AdamW parameter groups: decay on weight matrices and kernels only.
+
+    Biases, norms, class token and position embedding are not decayed (big_vision's convention; the ViT paper does not
+    say which were in 2020).
+    """
+    kept: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        free = parameter.ndim < 2 or name.endswith(("pos_embed", "cls_token"))
+        (kept if free else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class Classifier(LightningModule):
+    """Softmax cross-entropy around `model`; accuracy as counts that are added over batches and ranks, divided once.
+
+    Deviation: softmax instead of the sigmoid cross-entropy of ViT's pre-training; the images here carry one label.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, lr: float, weight_decay: float, steps: int, warmup: float = 0.1, grad_clip: float = 1.0,
+        augmentation: str = "none",
+    ) -> None:  # fmt: skip
+        """Takes an architecture that maps `[B, C, H, W]` to logits `[B, K]`.
+
+        `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off.
+        """
+        super().__init__()
+        self.model = model
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.steps = steps
+        self.warmup_steps = int(warmup * steps)
+        self.grad_clip = grad_clip
+        self.augmentation = augmentation
+        self.loss_sum = torch.zeros(())
+        self.counts = torch.zeros(2, dtype=torch.float64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits `[B, K]` of uint8 images `[B, C, H, W]`."""
+        logits: Tensor = self.model(normalise(images))
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Returns the mean cross-entropy of an augmented batch."""
+        images = augment(batch.images, self.augmentation) if self.augmentation != "none" else batch.images
+        loss = F.cross_entropy(self(images).float(), batch.labels)
+        # A tensor, not a logged number: reading it here would stall the device at each step.
+        self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
+        return loss
+
+    def take_train_loss(self) -> Tensor:
+        """Returns the sum of the training losses since the last call, and starts again at 0."""
+        total, self.loss_sum = self.loss_sum, torch.zeros((), device=self.device)
+        return total
+
+    def _reset_counts(self) -> None:
+        self.counts = torch.zeros(2, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
+
+    def _count(self, batch: Batch) -> None:
+        correct = (self(batch.images).argmax(1) == batch.labels).sum()
+        self.counts += torch.stack((correct, torch.tensor(len(batch.labels), device=correct.device)))
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts the counts of `val` at 0."""
+        self._reset_counts()
+
+    def on_test_epoch_start(self) -> None:
+        """Starts the counts of `test` at 0."""
+        self._reset_counts()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Adds the batch's correct and seen images to the counts."""
+        self._count(batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Adds the batch's correct and seen images to the counts."""
+        self._count(batch)
+
+    def accuracy(self, expected: int) -> float:
+        """Returns top-1 accuracy (fraction in [0, 1]) over all ranks, after a validation or test pass.
+
+        Raises:
+            RuntimeError: if the pass did not see each of the `expected` images once.
+        """
+        counts: Any = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
+        correct, seen = (int(value) for value in counts.tolist())
+        if seen != expected:
+            raise RuntimeError(f"evaluation saw {seen} images of a split of {expected}")
+        return correct / seen
+
+    def configure_optimizers(self) -> Any:
+        """Returns AdamW with warm-up and cosine decay by step.
+
+        Deviation: cosine decay for all models instead of linear decay on JFT and ImageNet-21k (ViT, Table 3); the runs
+        here are short and from scratch, as on ImageNet, where the paper uses cosine.
+        """
+        groups = decay_groups(self.model, self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.999), fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, self.steps, self.warmup_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:  # fmt: skip
+        """Clips the global norm of the gradient (ViT, Table 3: at 1 on ImageNet).
+
+        Done here and not by the Trainer, which refuses clipping with a fused optimizer in bf16 although nothing is
+        scaled there.
+        """
+        if self.grad_clip:
+            nn.utils.clip_grad_norm_(self.parameters(), self.grad_clip)
