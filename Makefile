@@ -33,9 +33,11 @@ help:
 	@echo 'make lock              resolve requirements.lock anew from pyproject.toml   [ARGS=--upgrade]'
 
 setup: $(READY)
+	@:
 
 # The stamp comes last, and without one the folder is made afresh: an interrupted installation never counts as done.
-# uv, which installs the rest, comes from the lock too, and trusts whom the system trusts; one relative line puts this folder on the path.
+# uv, which installs the rest, comes from the lock too and trusts the certificates that the system trusts; one relative
+# line puts this folder on the path.
 $(VENV)/.ready-%:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
 	@echo "Setting up $(VENV)"

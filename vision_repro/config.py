@@ -46,7 +46,7 @@ class RunConfig:
     steps: int = option(200, "optimizer steps of a run, with policy=steps")
     epochs: float = option(0.0, "passes over the training images, with policy=epochs")
     global_batch: int = option(64, "images an optimizer step over all devices")
-    lr: float = option(1e-3, "peak learning rate of AdamW")
+    lr: float | None = option(None, "peak learning rate of AdamW; None is the experiment's own choice")
     weight_decay: float = option(0.1, "AdamW weight decay, on weight matrices and kernels only")
     warmup: float = option(0.1, "linear warm-up, as a fraction of the steps")
     grad_clip: float = option(1.0, "largest global norm of the gradient; 0 is off")
@@ -67,7 +67,7 @@ class RunConfig:
         for name, low in (("train_size", 1), ("steps", 1), ("global_batch", 1), ("evaluations", 1), ("draws", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")
-        if not 0 < self.lr < math.inf:
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"--lr={self.lr} is not a learning rate: expected a number above 0.")
         if not 0 <= self.warmup <= 0.5:
             raise UserError(f"--warmup={self.warmup} is out of range: expected a fraction of the steps from 0 to 0.5.")

@@ -180,9 +180,15 @@ def _task(config: RunConfig, place: Place, classes: int, augmentation: str) -> C
     if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
         model.compile()  # in place, so that the names in the state dict stay
     return Classifier(
-        model, lr=config.lr, weight_decay=config.weight_decay, steps=config.total_steps, warmup=config.warmup,
+        model, lr=_rate(config), weight_decay=config.weight_decay, steps=config.total_steps, warmup=config.warmup,
         grad_clip=config.grad_clip, augmentation=augmentation,
     )  # fmt: skip
+
+
+def _rate(config: RunConfig) -> float:
+    if config.lr is None:
+        raise UserError("--lr=None: this run has no learning rate; give one.")
+    return config.lr
 
 
 def _resume_point(recorder: Recorder) -> Path | None:

@@ -21,8 +21,8 @@ TRAINING_FACTOR = 3
 def forward_flops(model: nn.Module, image_size: int) -> int:
     """Returns the FLOPs of one image `[1, 3, image_size, image_size]` in a forward pass; nothing is computed for it.
 
-    The count is made on a copy without storage, with explicit attention: a counter may miss fused kernels, and which ones
-    depends on torch's version and the device. The model is left as it is.
+    The count is made on a copy without storage, with explicit attention: a counter may miss fused kernels, which ones
+    depending on torch's version and the device. The model is left as it is.
     """
     hollow = _hollow_copy(model)
     use_explicit_attention(hollow, True)
@@ -44,7 +44,7 @@ def _hollow_copy(model: nn.Module) -> nn.Module:
 def training_flops(forward: int, images: int) -> int:
     """Returns the FLOPs of training on `images` images (epochs x size), from the forward FLOPs of one (ViT, Table 6).
 
-    By definition 3 x forward x images. A counter finds 0.2 % less for a ViT-B/16, as the first layer needs no gradient of
-    its input, or up to 1 % more with fused attention, which computes its matrix again in the backward pass.
+    By definition 3 x forward x images. A counter finds 0.2 % less for a ViT-B/16, as the first layer needs no gradient
+    of its input, or 0.5 % more with fused attention, which computes its matrix again in the backward pass.
     """
     return TRAINING_FACTOR * forward * images

@@ -23,7 +23,7 @@ def verdicts_to_markdown(verdicts: Sequence[Verdict]) -> str:
         "|---|---|---|---|",
     ]
     for item in verdicts:
-        cells = (item.statement, item.source, f"**{item.verdict}**", _estimate(item))
+        cells = (item.statement, item.source, f"**{item.verdict}**", estimate_text(item))
         lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -33,7 +33,8 @@ def verdicts_to_json(verdicts: Sequence[Verdict]) -> str:
     return json.dumps([_plain(item) for item in verdicts], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _estimate(item: Verdict) -> str:
+def estimate_text(item: Verdict) -> str:
+    """Returns the quantity with its estimate in percentage points, such as `ViT minus BiT: +1.2 [+0.3, +2.1], 5 seeds`."""
     if item.estimate is None or not item.subject:
         return item.reason
     scale, unit = _SHOWN.get(item.unit, (1.0, item.unit))

@@ -65,14 +65,13 @@ def check(name: str, *, image_size: int, train_size: int, augmentation: str) -> 
     """Refuses early what `datamodule` would refuse, as far as it is known without reading the data.
 
     Raises:
-        UserError: for an unknown data set or augmentation, an image size that it has not, or an impossible training size.
+        UserError: for an unknown data set or augmentation, a wrong image size or an impossible training size.
     """
     from vision_repro.data import augment, subset
 
     sizes = describe(name)
     if augmentation not in augment.POLICIES:
-        known = ", ".join(augment.POLICIES)
-        raise UserError(f'--augmentation="{augmentation}" is unknown: expected one of {known}.')
+        raise augment.unknown(augmentation)
     if sizes.image_size not in (None, image_size) or image_size < 1:
         raise UserError(f"--image_size={image_size} does not fit {name}: expected {sizes.image_size or 'at least 1'}.")
     subset.check_size(train_size, sizes.train, sizes.classes)

@@ -40,11 +40,17 @@ def augment(images: Tensor, policy: str) -> Tensor:
     if policy == "inception":
         boxes = inception_boxes(len(images), images.shape[2], images.shape[3], images.device)
         return flip(crop_resize(images, boxes), _coins(images))
-    raise UserError(f'--augmentation="{policy}" is unknown: expected one of {", ".join(POLICIES)}.{nearest(policy, POLICIES)}')
+    raise unknown(policy)
+
+
+def unknown(policy: str) -> UserError:
+    """Returns the error that says which policies there are."""
+    known = ", ".join(POLICIES)
+    return UserError(f'--augmentation="{policy}" is unknown: expected one of {known}.{nearest(policy, POLICIES)}')
 
 
 def normalise(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
-    """Returns uint8 images as float32, scaled from [0, 255] to [0, 1], minus `mean`, over `std` ([-1, 1] for 0.5 and 0.5)."""
+    """Returns uint8 images as float32: scaled to [0, 1], minus `mean`, over `std` ([-1, 1] for 0.5 and 0.5)."""
     return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
 
 
@@ -60,7 +66,7 @@ def flip(images: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def crop_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
-    """Returns crops `[B, C, H, W]` at corners int64 `top`, `left` [B] of the images padded by 1/8, flipped where `mirrored`.
+    """Returns crops `[B, C, H, W]` at corners `top`, `left` [B] of the images padded by 1/8, flipped where `mirrored`.
 
     One gather over the flattened pixels: on a CPU faster than a loop, than windows by `unfold` and than `grid_sample`.
     """

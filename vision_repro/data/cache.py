@@ -55,7 +55,7 @@ def cached(cache: Path, name: str, key: str, decode: Callable[[], Decoded]) -> S
 
 
 def _write(folder: Path, decoded: Decoded) -> None:
-    """Writes the files beside `folder`, then swaps them in. The caller holds the lock, so the temporary name is ours."""
+    """Writes files beside `folder`, then swaps them in. The caller holds the lock, so the temporary name is ours."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

@@ -17,7 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any
@@ -282,7 +282,3 @@ def external_ranks() -> bool:
     several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
     return several and ("LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ)
 
-
-def single_node(launch: Launch) -> Launch:
-    """Returns `launch` with one run at a time, as ranks that were started from outside work."""
-    return replace(launch, jobs=1)

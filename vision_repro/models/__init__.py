@@ -1,7 +1,7 @@
 """Architectures by name, one file each; a new architecture is a new file here, with nothing to register.
 
 A file with a `PATTERN` is an architecture. It also has `EXAMPLES`, names that it builds, and
-`build(name, *, image_size, classes)`, which returns a plain module from images `[B, 3, H, W]`, float, to logits `[B, K]`.
+`build(name, *, image_size, classes)`, which returns a plain module from float images `[B, 3, H, W]` to logits `[B, K]`.
 Legend: B images, H and W pixels, K classes, D features. torch and timm load with the first call, not with the import.
 """
 

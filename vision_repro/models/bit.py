@@ -1,11 +1,11 @@
 """Big Transfer (BiT): `bit-r<depth>x<width>[/<stem>]`, as in `bit-r152x4`, `bit-r50x1` or `bit-r11x0.25/2`.
 
 A pre-activation ResNet with GroupNorm and weight-standardised convolutions (BiT, section 3.3; blocks and shapes of
-`bit_pytorch/models.py`). `<depth>` counts layers: the stem, three for each bottleneck block, the head. `<width>` multiplies
-all channels and is rounded to multiples of 8. `<stem>` is the stride before the first stage: 4 is the published root, the
-default above 64 pixels; 1, the default up to 64 pixels, and 2 are one 3x3 convolution.
+`bit_pytorch/models.py`). `<depth>` counts layers: the stem, three for each bottleneck block, the head. `<width>`
+multiplies all channels, which are rounded to multiples of 8. `<stem>` is the stride before the first stage: 4 is the
+published root, the default above 64 pixels; 1, the default up to 64 pixels, and 2 are one 3x3 convolution.
 
-Deviation: stems of stride 1 and 2 are not in the paper, which resizes small images to at least 128 pixels; here small images
+Deviation: stems of stride 1 and 2 are not in the paper, which enlarges small images to 128 pixels; here small images
 keep their size, and the 7x7 root with its pooling would leave almost nothing of them.
 Deviation: depths 8 to 26 and widths below 1 are not in the paper; small data sets need small models.
 """
@@ -106,8 +106,8 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     stem = stem_stride(match["stem"], image_size)
     # 1e-10 is the epsilon of `bit_pytorch/models.py`; "fixed" is its zero padding of 1 before the max-pool
     conv = partial(StdConv2d, eps=1e-10)
-    model = resnet(
+    model: nn.Module = resnet(
         blocks(match["depth"]), float(match["width"] or 1), stem, conv=conv, num_classes=classes, stem_type="fixed"
     )
-    nn.init.zeros_(model.head.fc.weight)
+    nn.init.zeros_(model.get_parameter("head.fc.weight"))
     return model

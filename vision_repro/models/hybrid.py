@@ -1,13 +1,15 @@
 """Hybrid: `r<depth>[x<width>][/<stem>]+vit-<size>/<stride>`, as in `r50+vit-b/16` or `r8x0.25+vit-64x3/2`.
 
-A ViT over the feature map of a ResNet, each pixel of the map one token (ViT, sections 3.1 and 4.1). The ResNet part is named
-as in `bit.py`, the size as in `vit.py`. `<stride>` is the down-sampling of the ResNet and sets how many of its stages there
-are; blocks of the stages beyond move into the last one that stays, as in the paper's R50+ViT-B/16.
+A ViT over the feature map of a ResNet, each pixel of the map one token (ViT, sections 3.1 and 4.1). The ResNet part is
+named as in `bit.py`, the size as in `vit.py`. `<stride>` is the down-sampling of the ResNet and sets how many of its
+stages there are; blocks of the stages beyond move into the last one that stays, as in the paper's R50+ViT-B/16.
 
-The ResNet is the post-activation one of the released code (`vit_jax/models_resnet.py`): GroupNorm, weight standardisation,
-"same" padding, and the last GroupNorm of each block starts at zero.
-Deviation: 1e-8 is added to the variance of a filter, not 1e-5 to its standard deviation; timm's value, no visible effect.
+The ResNet is the post-activation one of the released code (`vit_jax/models_resnet.py`): GroupNorm, weight
+standardisation, "same" padding, and the last GroupNorm of each block starts at zero.
+Deviation: 1e-8 is added to the variance of a filter, not 1e-5 to its standard deviation; timm's value, for the same
+purpose.
 Deviation: no dropout (0.1 in some released hybrids), as for the ViT here.
+Deviation: small names (stems of stride 1 and 2, depths below 26, widths below 1) as in `bit.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def stages(blocks: tuple[int, ...], stem: int, stride: int) -> tuple[int, ...]:
     """
     reachable = [stem * 2**index for index in range(len(blocks))]
     if stride not in reachable:
-        raise UserError(f"A ResNet of {len(blocks)} stages and stem stride {stem} has stride {reachable}, not {stride}.")
+        raise UserError(f"A ResNet of {len(blocks)} stages and stem stride {stem} reaches {reachable}, not {stride}.")
     kept = reachable.index(stride)
     return (*blocks[:kept], sum(blocks[kept:]))
 
@@ -75,5 +77,4 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
         patch_size=1,
         weight_init="jax",
     )
-    vit.initialise(model)
-    return model
+    return vit.initialise(model)

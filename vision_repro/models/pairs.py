@@ -1,8 +1,8 @@
 """ViTs and BiTs of equal size, by image size: the comparisons of the first experiment. No torch here.
 
-Equal means within 10 % in parameters, the linear layer for 10 classes included. Among BiTs of that size these are the ones
-whose training step takes at most about the time of the ViT's on one CPU core, so that neither side buys its accuracy with
-compute; at 224 pixels they are published networks.
+Equal means within 10 % in parameters, the linear layer for 10 classes included. Among BiTs of that size these are ones
+whose training step takes at most about the time of the ViT's on one CPU core, so that the BiT does not buy its accuracy
+with compute; at 224 pixels they are published networks.
 """
 
 from __future__ import annotations

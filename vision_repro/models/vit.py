@@ -65,8 +65,8 @@ def parse_size(text: str) -> Size:
 
 
 @torch.no_grad()
-def initialise(model: VisionTransformer) -> None:
-    """Completes timm's `weight_init="jax"` to the initialisation of the released code (`vit_jax/models_vit.py`).
+def initialise(model: VisionTransformer) -> nn.Module:
+    """Returns timm's `weight_init="jax"` model as the released code initialises it (`vit_jax/models_vit.py`).
 
     timm draws the joint query-key-value matrix as one Xavier matrix, whose bound is smaller by sqrt(2) than that of the
     three matrices it stands for, and starts the class token at 1e-6 instead of zero.
@@ -75,6 +75,8 @@ def initialise(model: VisionTransformer) -> None:
     for block in model.blocks:
         for part in block.attn.qkv.weight.chunk(3):
             nn.init.xavier_uniform_(part)
+    whole: nn.Module = model
+    return whole
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
@@ -97,5 +99,4 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
         num_heads=size.heads,
         weight_init="jax",
     )
-    initialise(model)
-    return model
+    return initialise(model)

@@ -1,8 +1,8 @@
 """Few-shot linear accuracy on frozen features: ridge regression in closed form (ViT, section 4.1).
 
-The protocol is that of the authors' code (`big_vision/evaluators/fewshot_lsr.py`): features standardised with the statistics
-of the few-shot images, a constant feature as bias, targets -1 and 1, a fixed l2, three draws, nested shots within a draw.
-Legend: N images, D features, K classes. Features come from a frozen model in eval mode (`vision_repro.models.features`).
+The protocol is that of the authors' code (`big_vision/evaluators/fewshot_lsr.py`): features standardised with the
+statistics of the few-shot images, a constant feature as bias, targets -1 and 1, a fixed l2, nested shots within a draw.
+Legend: N images, D features, K classes. Features come from a frozen model in eval mode (`vision_repro.models`).
 
 Deviation: solved by Cholesky in float64, not by `eigh` in float32; the same weights to rounding, and faster.
 Deviation: images are whatever the caller extracts features from (the authors resize to 256 and crop 224).
@@ -58,8 +58,14 @@ def _solve_positive(gram: Tensor, right: Tensor, l2: float) -> Tensor:
 
 
 def ridge(features: Tensor, labels: Tensor, classes: int, *, l2: float = L2, bias: float = BIAS) -> Ridge:
-    """Returns the classifier fitted to features `[N, D]` and labels `[N]`, standardised by their own statistics."""
+    """Returns the classifier fitted to features `[N, D]` and labels `[N]`, standardised by their own statistics.
+
+    Raises:
+        ValueError: if a feature is not finite, as those of a model that has diverged.
+    """
     features = features.double()
+    if not features.isfinite().all():
+        raise ValueError("The features hold values that are not finite: the model has diverged.")
     mean, scale = features.mean(0), features.std(0, correction=0) + EPSILON
     start = Ridge(features.new_zeros(features.shape[1] + 1, classes), mean, scale, bias)
     targets = 2 * torch.nn.functional.one_hot(labels, classes).double() - 1
@@ -98,11 +104,12 @@ def few_shot_accuracy(
 ) -> dict[int, list[float]]:
     """Returns for each number of shots a class the test accuracy of every draw, a fraction in [0, 1].
 
-    Features are `[N, D]`, labels int64 `[N]`, all on one device. Shots are drawn from the pool, and accuracy is measured
-    on all test rows.
+    Features are `[N, D]`, labels int64 `[N]`, all on one device. Shots are drawn from the pool, and accuracy is taken
+    over all test rows.
 
     Raises:
         UserError: if a shot count is below 1, or a class of the pool has fewer images than the most shots.
+        ValueError: if a feature is not finite.
     """
     if any(count < 1 for count in shots):
         raise UserError(f"Shots {list(shots)} are no counts: expected numbers of at least 1.")

@@ -1,0 +1,242 @@
+"""An experiment: presets, grid, claims and figure in one file; and the one way from its command line to its verdicts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vision_repro import provenance
+from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
+from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
+from vision_repro.analysis.table import Table
+from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
+from vision_repro.config import RunConfig, Scalar, UserError, describe, nearest, parse_options, plain
+from vision_repro.launch import Launch
+from vision_repro.launch.device import quiet_threads
+from vision_repro.results import TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named scale: the config all runs share, the axes of the grid, the number of seeds, and what it costs."""
+
+    base: RunConfig
+    axes: Mapping[str, tuple[Scalar, ...]]
+    seeds: int
+    cost: str
+    evidence: bool = True
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`)."""
+
+    name: str
+    question: str
+    presets: Mapping[str, Preset]
+    settings: tuple[str, ...]
+    claims: Callable[[str, Preset], Sequence[Claim]]
+    figure: Callable[[Sequence[SummaryRow], Sequence[Verdict], str, Preset], Any]
+    complete: Callable[[str, RunConfig], RunConfig] = lambda preset, config: config
+    default: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command asks for: the runs, the preset as it was changed, and where everything goes."""
+
+    experiment: Experiment
+    preset_name: str
+    preset: Preset
+    changed: str
+    runs: tuple[RunConfig, ...]
+    launch: Launch
+
+    @property
+    def root(self) -> Path:
+        """The folder of the experiment."""
+        return Path(self.launch.out) / self.experiment.name
+
+    @property
+    def summary(self) -> Path:
+        """The folder of table, figure and verdicts: the preset's, or one named after what was changed."""
+        return self.root / (self.preset_name + self.changed)
+
+    def folder(self, config: RunConfig) -> RunFolder:
+        """Returns the folder of a run."""
+        return RunFolder(self.root / "runs", config)
+
+    @property
+    def spec(self) -> TableSpec:
+        """What heads the table."""
+        return TableSpec(self.experiment.name, self.preset_name, self.experiment.settings)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Options of the command line that are neither the run's nor the launch's."""
+
+    preset: str = field(default="", metadata={"help": "scale of the experiment"})
+    seeds: int | None = field(default=None, metadata={"help": "number of seeds, 0 .. seeds - 1"})
+
+
+def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, ...]:
+    """Returns the runs of a preset: seed by seed, so that an early stop leaves whole seeds."""
+    names = list(preset.axes)
+    points = itertools.product(range(preset.seeds) if "seed" not in names else (None,), *preset.axes.values())
+    runs = []
+    for seed, *values in points:
+        chosen: dict[str, Any] = dict(zip(names, values, strict=True))
+        if seed is not None:
+            chosen["seed"] = seed
+        runs.append(experiment.complete(name, replace(preset.base, experiment=experiment.name, **chosen)))
+    return tuple(runs)
+
+
+def plan(experiment: Experiment, tokens: Sequence[str]) -> Plan:
+    """Returns the runs that a command line asks for; `--key=a,b` makes a key an axis of the grid.
+
+    Raises:
+        UserError: for anything in it that cannot be.
+    """
+    values = parse_options(tokens, RunConfig, Launch, Choice)
+    name = str(values.pop("preset", [experiment.default])[-1]) or experiment.default
+    if name not in experiment.presets:
+        known = ", ".join(experiment.presets)
+        raise UserError(f'--preset="{name}" is unknown: expected one of {known}.{nearest(name, experiment.presets)}')
+    preset = experiment.presets[name]
+    launch_names = {item.name for item in fields(Launch)}
+    launch = Launch(**{key: _single(key, values.pop(key)) for key in list(values) if key in launch_names})
+    if launch.data_root is None and os.environ.get("VISION_REPRO_DATA"):
+        launch = replace(launch, data_root=os.environ["VISION_REPRO_DATA"])
+    seeds = _single("seeds", values.pop("seeds", [None]))
+    if seeds is not None and int(seeds) < 1:
+        raise UserError(f"--seeds={seeds} is too small: expected at least 1.")
+    changed = replace(
+        preset,
+        seeds=preset.seeds if seeds is None else int(seeds),
+        axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
+    )
+    return Plan(experiment, name, changed, _suffix(preset, values, seeds), grid(experiment, name, changed), launch)
+
+
+def _single(name: str, values: list[Scalar]) -> Any:
+    if len(values) != 1:
+        raise UserError(f"--{name} takes one value, not {len(values)}.")
+    return values[0]
+
+
+def _suffix(preset: Preset, values: Mapping[str, list[Scalar]], seeds: Scalar) -> str:
+    """Returns a readable name for what differs from the preset, so that no changed run overwrites its results."""
+    words = [f"{key}={'+'.join(map(str, given))}" for key, given in sorted(values.items())]
+    if seeds is not None and seeds != preset.seeds:
+        words.append(f"seeds={seeds}")
+    return "".join(f",{word}" for word in words).replace("/", "_").replace(" ", "+")
+
+
+def main(experiment: Experiment, tokens: Sequence[str] | None = None) -> int:
+    """Carries out what the command line asks for; returns the exit code (0 done, 1 failed runs, 2 bad input)."""
+    arguments = list(sys.argv[1:] if tokens is None else tokens)
+    if "--help" in arguments or "-h" in arguments:
+        print(_help(experiment))
+        return 0
+    quiet_threads()
+    try:
+        return carry_out(plan(experiment, arguments))
+    except UserError as error:
+        print(f"{experiment.name}: {error}", file=sys.stderr)
+        return 2
+
+
+def carry_out(planned: Plan) -> int:
+    """Does the runs that are not done yet, then writes table, figure and verdicts; returns the exit code."""
+    if planned.launch.dry_run:
+        from vision_repro.accounting.estimate import estimate
+
+        print(estimate([run for run in planned.runs if planned.folder(run).result() is None], len(planned.runs)))
+        return 0
+    from vision_repro.launch.session import do_runs
+
+    code, writes = do_runs(planned)
+    if writes and any(planned.folder(run).result() for run in planned.runs):
+        conclude(planned)
+    return code
+
+
+def conclude(planned: Plan) -> list[Verdict]:
+    """Writes table, summary, verdicts, figure and their provenance from the finished runs; prints them."""
+    out = planned.summary
+    with Lock(out):
+        write_atomic(out / TABLE_NAME, table_csv(planned.spec, map(planned.folder, planned.runs)))
+        table = Table.read(out / TABLE_NAME)
+        rows = summarise(table, planned.experiment.settings)
+        evidence = Evidence(table, planned.preset_name, planned.preset.evidence)
+        verdicts = judge_all(planned.experiment.claims(planned.preset_name, planned.preset), evidence)
+        text = _markdown(planned, rows, verdicts)
+        write_atomic(out / "summary.csv", to_csv(rows))
+        write_atomic(out / "summary.md", text)
+        write_atomic(out / "verdicts.json", verdicts_to_json(verdicts))
+        write_atomic(out / "config.yaml", yaml.safe_dump(_described(planned), sort_keys=False))
+        from vision_repro.figures.style import save
+
+        save(planned.experiment.figure(rows, verdicts, planned.preset_name, planned.preset), out / "figure")
+        write_atomic(out / "provenance.json", json.dumps(_sources(planned), indent=1) + "\n")
+    print(text)
+    print(f"Figure, table and verdicts: {out}/")
+    return verdicts
+
+
+def _described(planned: Plan) -> dict[str, Any]:
+    axes = {key: list(values) for key, values in planned.preset.axes.items()}
+    return {"preset": planned.preset_name, "axes": axes, "seeds": planned.preset.seeds, "base": plain(planned.preset.base)}
+
+
+def _sources(planned: Plan) -> dict[str, Any]:
+    """Returns what the runs' provenance files have in common, and the sum of their cost."""
+    found = []
+    for run in planned.runs:
+        file = planned.folder(run).path / "provenance.json"
+        if planned.folder(run).result() is not None and file.exists():
+            found.append(json.loads(file.read_text()))
+    keys = ("commit", "dirty", "lock_sha256", "versions", "device", "devices", "precision", "attention", "command")
+    merged = {key: _distinct(item.get(key) for item in found) for key in keys}
+    results = [result for run in planned.runs if (result := planned.folder(run).result())]
+    data = {key: _distinct(result.get(key) for result in results) for key in ("data_sha256", "subset_sha256")}
+    hours = round(sum(float(item.get("device_hours", 0)) for item in found), 4)
+    return {"runs": len(results), "device_hours": hours, **merged, **data}
+
+
+def _distinct(values: Iterable[Any]) -> Any:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found[0] if len(found) == 1 else found
+
+
+def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verdict]) -> str:
+    head = f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
+    metrics = [name for name in ("test_accuracy", "few_shot_5") if any(row.metric == name for row in rows)]
+    across = planned.experiment.settings[-1]
+    tables = [f"## {name.replace('_', ' ')} [%]\n\n{to_markdown(rows, name, across)}" for name in metrics]
+    return "\n".join([head, *tables, f"## Verdicts\n\n{verdicts_to_markdown(verdicts)}"])
+
+
+def _help(experiment: Experiment) -> str:
+    presets = "\n".join(
+        f"  {name:<8} {len(grid(experiment, name, preset))} runs; {preset.cost}" for name, preset in experiment.presets.items()
+    )
+    return (
+        f"{experiment.question}\n\nusage: python -m experiments.{experiment.name} [--preset={experiment.default}] "
+        f"[--key=value[,value ...] ...]\n\npresets:\n{presets}\n\nthe experiment:\n{describe(Choice)}\n\n"
+        f"a run (several values, separated by commas, make an axis of the grid):\n{describe(RunConfig)}\n\n"
+        f"where and how:\n{describe(Launch)}"
+    )

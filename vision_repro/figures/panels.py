@@ -1,0 +1,114 @@
+"""Panels of a scaling figure: accuracy [%] against a number of images, on given axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from vision_repro.analysis.intervals import Interval
+from vision_repro.figures.style import appearance
+
+WITHIN = 0.13
+"""Smallest distance between two tick labels, as a part of the width of a panel."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model: size -> interval (fractions), and the sizes with diverged runs -> how many."""
+
+    model: str
+    points: Mapping[float, Interval]
+    diverged: Mapping[float, int]
+
+
+def draw(axes: Axes, curves: Sequence[Curve], sizes: Sequence[float]) -> None:
+    """Draws mean and interval of every curve over all `sizes`; a size without a value is a gap in the line."""
+    for curve in curves:
+        _line(axes, curve, sizes)
+    limits(axes, [point for curve in curves for point in curve.points.values()])
+    _crosses(axes, curves)
+    size_axis(axes, sizes)
+
+
+def _line(axes: Axes, curve: Curve, sizes: Sequence[float]) -> None:
+    look = appearance(curve.model)
+    nothing = Interval(math.nan, math.nan, math.nan, 0)
+    points = [curve.points.get(size, nothing) for size in sizes]
+    mean, low, high = (100 * np.array([getattr(point, name) for point in points]) for name in ("mean", "low", "high"))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    axes.plot(
+        sizes, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
+        markerfacecolor=look.face, markeredgewidth=0.8, zorder=3,
+    )  # fmt: skip
+    axes.fill_between(sizes, low, high, where=bounded.tolist(), color=look.color, alpha=0.14, linewidth=0, zorder=1)
+    alone = _alone(bounded)
+    axes.vlines(np.array(sizes)[alone], low[alone], high[alone], color=look.color, linewidth=0.8, zorder=2)
+
+
+def _alone(there: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Returns where a value has no neighbour, so that a band would have no width."""
+    padded = np.concatenate([[False], there, [False]])
+    return there & ~padded[:-2] & ~padded[2:]
+
+
+def _crosses(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Marks the settings with diverged runs by open crosses at the foot of the panel, stacked where they coincide."""
+    stacked: dict[float, int] = {}
+    for curve in curves:
+        for size in curve.diverged:
+            height = 0.04 + 0.075 * stacked.get(size, 0)
+            stacked[size] = stacked.get(size, 0) + 1
+            axes.plot(
+                [size], [height], transform=axes.get_xaxis_transform(), color=appearance(curve.model).color, marker="X",
+                markerfacecolor="white", markersize=5, markeredgewidth=0.8, linestyle="none", clip_on=False, zorder=4,
+            )  # fmt: skip
+
+
+def limits(axes: Axes, points: Sequence[Interval]) -> None:
+    """Sets the percent axis to means and intervals, never beyond 0 and 100 but for the size of a marker."""
+    ends = [100 * end for point in points for end in (point.mean, point.low, point.high) if math.isfinite(end)]
+    low, high = max(0.0, min(ends)), min(100.0, max(ends))
+    margin = 0.06 * max(high - low, 5.0)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def size_axis(axes: Axes, sizes: Sequence[float], names: Sequence[str] = ()) -> None:
+    """Makes the x axis logarithmic with a tick at every size and as many labels (or `names`) as have room."""
+    axes.set_xscale("log")
+    span = math.log10(sizes[-1] / sizes[0]) if len(sizes) > 1 else 1.0
+    axes.set_xlim(sizes[0] / 10 ** (0.07 * span), sizes[-1] * 10 ** (0.07 * span))
+    labels = list(names) or [short_number(size) for size in sizes]
+    shown = _with_room([math.log10(size) / (1.14 * span) for size in sizes])
+    axes.xaxis.set_major_locator(FixedLocator(list(sizes)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([label if keep else "" for label, keep in zip(labels, shown, strict=True)])
+
+
+def _with_room(places: Sequence[float]) -> list[bool]:
+    """Returns which labels to show: the first, the last, and those in between that keep their distance."""
+    shown = [0]
+    for index in range(1, len(places) - 1):
+        if places[index] - places[shown[-1]] >= WITHIN and places[-1] - places[index] >= WITHIN:
+            shown.append(index)
+    return [index in (*shown, len(places) - 1) for index in range(len(places))]
+
+
+def short_number(number: float) -> str:
+    """Returns `20`, `1200`, `49k`, `1.3M` or `303M`."""
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= 10 * factor or (number >= factor and letter == "M"):
+            return f"{number / factor:.3g}{letter}"
+    return f"{number:g}"
+
+
+def say(axes: Axes, text: str) -> None:
+    """Writes why a panel is empty, and takes its axes away."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555", fontsize=7)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)

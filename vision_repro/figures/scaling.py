@@ -1,0 +1,185 @@
+"""The figure of the data-scaling experiment, beside the paper's own points (ViT, Figure 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vision_repro.analysis.claims import Verdict
+from vision_repro.analysis.intervals import Interval
+from vision_repro.analysis.paper import paper_table
+from vision_repro.analysis.summary import SummaryRow
+from vision_repro.analysis.verdicts import estimate_text
+from vision_repro.figures.panels import Curve, draw, limits, say, size_axis
+from vision_repro.figures.style import TEXT_WIDTH, appearance, size_order, style, text_width, wrap
+
+PRETRAINING = {"ImageNet": 1.3e6, "ImageNet-21k": 14e6, "JFT-300M": 303e6}
+"""Images of the pre-training sets, as rounded in the paper (ViT, section 4.1)."""
+
+# inches
+_LEFT, _GAP, _RIGHT, _TOP, _FOOT = 0.30, 0.32, 0.06, 0.22, 0.05
+_PANEL, _UNDER, _LEGEND_LINE, _LINE, _SPACE = 1.5, 0.36, 0.145, 0.125, 0.08
+_SMALL = 7.0  # points
+
+
+def data_scaling_figure(
+    rows: Sequence[SummaryRow],
+    verdicts: Sequence[Verdict],
+    *,
+    dataset: str,
+    preset: str,
+    caption: str,
+    width: float = TEXT_WIDTH,
+    shots: int = 5,
+) -> Figure:
+    """Returns three panels over the number of training images, the verdicts and what the figure shows.
+
+    (a) test accuracy and (b) few-shot accuracy on frozen features of the rows of `preset`, mean and interval over seeds
+    by model, and (c) the paper's accuracies after pre-training on three data sets. `width` is in inches.
+    """
+    ours = [row for row in rows if row.preset == preset]
+    direct, few = _curves(ours, "test_accuracy"), _curves(ours, f"few_shot_{shots}")
+    with style():
+        notes = wrap(_notes(ours, direct, few, dataset, preset, shots, caption), _SMALL, width - 0.1)
+        judged = [(item.verdict, wrap(_claim(item), _SMALL, width - 0.8)) for item in verdicts]
+        lines = len(notes) + sum(len(text) for _, text in judged)
+        legends = _LEGEND_LINE * max(3, math.ceil(len({c.model for c in direct + few}) / 2))
+        height = _TOP + _PANEL + _UNDER + legends + _SPACE * (2 if judged else 1) + _LINE * lines + _FOOT
+        figure = Figure(figsize=(width, height))
+        axes = _panels(figure)
+        _own(axes[0], direct, "(a) Test accuracy [%]")
+        _own(axes[1], few, f"(b) {shots}-shot accuracy [%]")
+        _paper(axes[2], "(c) Paper: ImageNet top-1 [%]")
+        _legends(figure, axes, top=_TOP + _PANEL + _UNDER)
+        _text(figure, judged, notes, top=_TOP + _PANEL + _UNDER + legends + _SPACE)
+    return figure
+
+
+def _curves(rows: Sequence[SummaryRow], metric: str) -> list[Curve]:
+    chosen = [row for row in rows if row.metric == metric]
+    curves = []
+    for model in sorted({str(row.setting["model"]) for row in chosen}, key=size_order):
+        own = {float(row.setting["train_size"]): row for row in chosen if row.setting["model"] == model}
+        points = {size: own[size].interval for size in sorted(own) if own[size].n}
+        curves.append(Curve(model, points, {size: own[size].diverged for size in sorted(own) if own[size].diverged}))
+    return curves
+
+
+def _panels(figure: Figure) -> list[Axes]:
+    width, height = figure.get_size_inches()
+    wide = (width - _LEFT - 2 * _GAP - _RIGHT) / 3
+    bottom = (height - _TOP - _PANEL) / height
+    return [
+        figure.add_axes(((_LEFT + index * (wide + _GAP)) / width, bottom, wide / width, _PANEL / height))
+        for index in range(3)
+    ]
+
+
+def _own(axes: Axes, curves: Sequence[Curve], title: str) -> None:
+    axes.set_title(title, loc="left", pad=4)
+    if not any(curve.points for curve in curves):
+        say(axes, "all runs diverged" if any(curve.diverged for curve in curves) else "not measured")
+        return
+    draw(axes, curves, sorted({size for curve in curves for size in (*curve.points, *curve.diverged)}))
+    axes.set_xlabel("training images", labelpad=2)
+
+
+def _paper(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", pad=4)
+    table = paper_table("vit_table5")
+    points = []
+    for model in sorted({row["model"] for row in table}, key=size_order):
+        own = sorted(
+            (PRETRAINING[row["pretrain_data"]], float(row["imagenet"])) for row in table if row["model"] == model
+        )
+        look = appearance(model)
+        axes.plot(
+            [size for size, _ in own], [value for _, value in own], color=look.color, marker=look.marker,
+            linestyle=look.linestyle, label=look.label, markerfacecolor=look.face, markeredgewidth=0.8,
+        )  # fmt: skip
+        points += [Interval(value / 100, value / 100, value / 100, 1) for _, value in own]
+    limits(axes, points)
+    size_axis(axes, list(PRETRAINING.values()))
+    axes.set_xlabel("pre-training images", labelpad=2)
+
+
+def _legends(figure: Figure, axes: Sequence[Axes], top: float) -> None:
+    """Puts the models of the first two panels under them, and those of the paper under the third."""
+    width, height = figure.get_size_inches()
+    found = {label: line for panel in axes[:2] for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    theirs = dict(zip(*reversed(axes[2].get_legend_handles_labels()), strict=True))
+    for entries, panel, columns in ((found, axes[0], 2), (theirs, axes[2], 2)):
+        left = panel.get_position().x0 - (0.15 / width if panel is axes[2] else 0)
+        figure.legend(
+            list(entries.values()), list(entries), loc="upper left", bbox_to_anchor=(left, 1 - top / height), ncols=columns,
+            borderaxespad=0, borderpad=0, columnspacing=1.0, handlelength=2.6, handletextpad=0.4, labelspacing=0.25,
+        )  # fmt: skip
+
+
+def _claim(item: Verdict) -> str:
+    return f"{item.statement.rstrip('.')} ({item.source}). {estimate_text(item)}."
+
+
+def _notes(
+    rows: Sequence[SummaryRow],
+    direct: Sequence[Curve],
+    few: Sequence[Curve],
+    dataset: str,
+    preset: str,
+    shots: int,
+    caption: str,
+) -> str:
+    counts = sorted({point.n for curve in (*direct, *few) for point in curve.points.values()})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0] if counts else 0} seeds"
+    level = f"{100 * rows[0].interval.level:g} %" if rows else "95 %"
+    band = f"mean over {seeds}, shaded: {level} t interval over seeds"
+    ours = "one seed, no interval" if counts == [1] else band
+    lost = _lost(direct)
+    return " ".join(
+        text
+        for text in (
+            caption,
+            f"(a), (b): data set {dataset}, preset {preset}; {ours}.",
+            f"(b): linear probe on {shots} images a class, frozen features.",
+            lost,
+            "(c): numbers of the paper (ViT, Table 5), fine-tuned at 384 pixels after pre-training on ImageNet (1.3M images),"
+            " ImageNet-21k (14M) or JFT-300M (303M).",
+        )
+        if text
+    )
+
+
+def _lost(curves: Sequence[Curve]) -> str:
+    """Names the settings with diverged runs, at most three of them."""
+    named = [
+        f"{appearance(curve.model).label} at {size:g} ({runs} run{'' if runs == 1 else 's'})"
+        for curve in curves
+        for size, runs in curve.diverged.items()
+    ]
+    if not named:
+        return ""
+    more = f" and {len(named) - 3} more settings" if len(named) > 3 else ""
+    return f"Open crosses: diverged runs, left out of the mean: {', '.join(named[:3])}{more}."
+
+
+def _text(figure: Figure, judged: Sequence[tuple[str, list[str]]], notes: Sequence[str], top: float) -> None:
+    """Writes the verdicts, then the notes, line by line from `top` inches downwards."""
+    width, height = figure.get_size_inches()
+
+    def write(left: float, text: str, weight: str = "normal") -> None:
+        place = (left / width, 1 - (top + 0.02) / height)
+        figure.text(*place, text.replace("$", r"\$"), fontsize=_SMALL, va="top", weight=weight)
+
+    column = max((text_width(word, _SMALL, bold=True) for word, _ in judged), default=0.0) + 0.1
+    for verdict, lines in judged:
+        write(0.05, verdict, "bold")
+        for line in lines:
+            write(0.05 + column, line)
+            top += _LINE
+    top += _SPACE if judged else 0
+    for line in notes:
+        write(0.05, line)
+        top += _LINE

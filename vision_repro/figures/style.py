@@ -1,0 +1,102 @@
+"""The one style of all figures, and how they are written: embedded fonts, and the same bytes for the same figure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from vision_repro.figures.appearance import Appearance, appearance, size_order
+
+__all__ = ["TEXT_WIDTH", "Appearance", "appearance", "save", "size_order", "style", "text_width", "wrap"]
+
+TEXT_WIDTH = 5.5
+"""Width of the text of an ICLR paper [inches]."""
+FONT = "STIXGeneral"
+"""Ships with matplotlib, so that every machine draws the same glyphs; close to the Times of the papers."""
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": FONT,
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.0,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType, embedded: the type 3 fonts of the default are refused by some publishers
+    "svg.fonttype": "path",  # glyphs as outlines: needs no font where it is shown
+    "svg.hashsalt": "vision-repro",
+}
+# no dates and no versions: the same figure is the same file
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Sets the style inside the block, whatever the settings outside or in the user's matplotlibrc are."""
+    with matplotlib.style.context(["default", _SETTINGS]):
+        yield
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes `stem`.pdf, .svg and .png, each atomically, and returns their paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with style():
+        for kind, metadata in _METADATA.items():
+            path = stem.parent / f"{stem.name}.{kind}"
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                figure.savefig(partial, format=kind, metadata=metadata)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            paths.append(path)
+    return paths
+
+
+def text_width(text: str, size: float, *, bold: bool = False) -> float:
+    """Returns the width of a line of text at `size` points [inches]."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family=FONT, weight="bold" if bold else "normal")
+    return float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=font).get_extents().width) / 72
+
+
+def wrap(text: str, size: float, width: float) -> list[str]:
+    """Breaks a text into lines that are at most `width` inches wide at `size` points (a longer word stands alone)."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

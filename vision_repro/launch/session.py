@@ -1,0 +1,211 @@
+"""One command's runs on this machine: checked before the first starts, shown while they go, continued if stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from vision_repro.config import RunConfig, UserError
+from vision_repro.launch import device, local
+
+if TYPE_CHECKING:
+    from vision_repro.experiment import Plan
+
+
+def cache_folder() -> Path:
+    """Returns the folder for decoded data sets: `$VISION_REPRO_CACHE`, else `~/.cache/vision_repro`."""
+    return Path(os.environ.get("VISION_REPRO_CACHE", "~/.cache/vision_repro")).expanduser()
+
+
+def do_runs(planned: Plan) -> tuple[int, bool]:
+    """Carries out the runs that are not done; returns the exit code and whether this process writes the summary.
+
+    Raises:
+        UserError: for input that cannot be; no run has started then, or all were stopped.
+    """
+    waiting = [run for run in planned.runs if planned.folder(run).result() is None]
+    if not waiting:
+        return 0, True
+    if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not local.external_ranks():
+        raise UserError(f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun.")
+    if sys.stderr.isatty() or len(planned.runs) > 1:
+        print(f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.runs)} runs to do", file=sys.stderr)
+    local.preload()
+    accelerator = device.resolve_accelerator(planned.launch.accelerator)
+    check(planned, waiting)
+    prepare(planned, waiting)
+    places = _places(planned, waiting, accelerator)
+    if local.external_ranks():
+        return _in_this_process(planned, waiting, places)
+    return _in_a_pool(planned, waiting, places, accelerator)
+
+
+def check(planned: Plan, runs: list[RunConfig]) -> None:
+    """Refuses, before anything is written, what any of the runs would refuse.
+
+    Raises:
+        UserError: naming the option that cannot be.
+    """
+    import torch
+
+    from vision_repro import data, models
+    from vision_repro.run import check_division
+
+    for run in runs:
+        data.check(run.dataset, image_size=run.image_size, train_size=run.train_size, augmentation=run.augmentation)
+        check_division(run, planned.launch)
+    with torch.device("meta"):
+        for model, image_size in {(run.model, run.image_size) for run in runs}:
+            models.build(model, image_size=image_size, classes=10)
+
+
+def prepare(planned: Plan, runs: list[RunConfig]) -> None:
+    """Reads each data set once, in a child, so that a download or a broken file comes before the first run."""
+    for dataset, image_size in sorted({(run.dataset, run.image_size) for run in runs}):
+        chosen = [run for run in runs if run.dataset == dataset and run.image_size == image_size]
+        _in_child(lambda chosen=chosen: _write_subsets(planned, chosen))
+
+
+def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
+    from vision_repro import data
+    from vision_repro.data import subset
+
+    root = Path(planned.launch.data_root) if planned.launch.data_root else None
+    first = runs[0]
+    if data.describe(first.dataset).image_size is None:
+        return  # images of a folder are listed by their own module
+    splits = data.load(first.dataset, root, cache_folder())
+    for seed in sorted({run.seed for run in runs}):
+        subset.save(planned.root / "subsets", first.dataset, seed, splits.train.labels)
+
+
+def _in_child(work: Callable[[], Any]) -> Any:
+    """Returns `work()` as done by a forked child, so that this process stays free of threads."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            send.send((True, work()))
+        except Exception as error:
+            send.send((False, error if isinstance(error, UserError) else RuntimeError(repr(error))))
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    send.close()
+    try:
+        done, value = receive.recv()
+    except EOFError:
+        done, value = False, RuntimeError("a helper process ended without an answer")
+    process.join()
+    if not done:
+        raise value
+    return value
+
+
+def _precision(planned: Plan, run: RunConfig, accelerator: str) -> tuple[str, str]:
+    if run.precision != "auto":
+        return run.precision, "asked for"
+    if accelerator == "gpu":
+        import torch
+
+        bf16 = torch.cuda.is_bf16_supported()
+        return ("bf16", "the GPU has bf16") if bf16 else ("fp32", "the GPU has no bf16")
+    book = device.PrecisionBook(planned.root / "precision.json")
+    key = device.precision_key(run.model, run.image_size)
+    entry = book.read().get(key)
+    if entry is None:
+        able = device.cpu_has_bf16()
+        ratio = _in_child(lambda: device.time_bf16(run.model, run.image_size, 10)) if able else None
+        entry = book.add(key, device.choose(key, ratio))
+    return str(entry["precision"]), str(entry["why"])
+
+
+def _places(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
+    """Returns what makes a run's `Place`; the arithmetic of every model is settled before the first run."""
+    from vision_repro.run import Place
+
+    chosen = {(run.model, run.image_size, run.precision): run for run in runs}
+    settled = {key: _precision(planned, run, accelerator) for key, run in chosen.items()}
+
+    def place(run: RunConfig, report: Callable[[dict[str, Any]], None]) -> Place:
+        precision, why = settled[run.model, run.image_size, run.precision]
+        return Place(
+            folder=planned.folder(run), launch=planned.launch, cache=cache_folder(), settings=planned.experiment.settings,
+            precision=precision, why_precision=why, accelerator=accelerator, report=report,
+        )  # fmt: skip
+
+    return place
+
+
+class Progress:
+    """One bar over all runs with the time left; plain lines where nobody watches a terminal."""
+
+    def __init__(self, planned: Plan, total: int) -> None:
+        self.settings = planned.experiment.settings
+        self.done, self.total, self.start = 0, total, time.monotonic()
+        tqdm.monitor_interval = 0  # its thread would make forking unsafe
+        self.bar = tqdm(total=total, unit="run", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def name(self, run: RunConfig) -> str:
+        """Returns the setting and seed of a run."""
+        return ", ".join(f"{name}={getattr(run, name)}" for name in (*self.settings, "seed"))
+
+    def __call__(self, run: RunConfig, message: dict[str, Any]) -> None:
+        """Shows one message of a worker."""
+        kind = message["kind"]
+        if kind == "step":
+            epoch, accuracy = message["epoch"], message["val_accuracy"]
+            self.bar.set_postfix_str(f"{self.name(run)}: epoch {epoch:.1f}, val {accuracy:.3f}")
+        elif kind == "held":
+            self.bar.write(f"{self.name(run)}: another process has this run; waiting for it.", file=sys.stderr)
+        elif kind in ("done", "failed"):
+            self.done += 1
+            self.bar.update()
+            if self.bar.disable or kind == "failed" or message.get("result", {}).get("status") == "diverged":
+                self._line(run, message)
+
+    def _line(self, run: RunConfig, message: dict[str, Any]) -> None:
+        result = message.get("result", {})
+        test = (result.get("metrics", {}).get("test_accuracy") or {}).get("value")
+        text = message.get("reason") or (f"test {test:.3f}" if test is not None else result.get("status", "done elsewhere"))
+        left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
+        tqdm.write(f"[{self.done}/{self.total}] {self.name(run)}: {text} ({left:.0f} s left)", file=sys.stderr)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self.bar.close()
+
+
+def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any], accelerator: str) -> tuple[int, bool]:
+    progress = Progress(planned, len(runs))
+    pool = local.Pool(planned.launch, accelerator, places, progress)
+    try:
+        failures = pool.run(runs, planned.folder)
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"Stopped: {progress.done} of {len(runs)} runs are done and kept; the same command continues.", file=sys.stderr)
+        return 130, False
+    finally:
+        progress.close()
+    for failure in failures:
+        log = planned.folder(failure.config).path / "log.txt"
+        print(f"failed: {progress.name(failure.config)}: {failure.reason} (see {log})", file=sys.stderr)
+    return (1 if failures else 0), True
+
+
+def _in_this_process(planned: Plan, runs: list[RunConfig], places: Callable[..., Any]) -> tuple[int, bool]:
+    """Carries out the runs one by one as one rank of a group that torchrun or srun started."""
+    from vision_repro.run import execute
+
+    for run in runs:
+        execute(run, places(run, lambda message: None))
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    return 0, rank == 0
+
