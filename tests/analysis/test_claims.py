@@ -128,7 +128,7 @@ CLAIMS = (
 def test_markdown_shows_percent_and_escapes_pipes() -> None:
     text = verdicts_to_markdown(judge_all(CLAIMS, EVIDENCE))
     assert "| claim | source | verdict | estimate [95 % interval] |" in text
-    assert "BiT - ViT: +21.3 [+19.5, +23.1], 5 seeds, percentage points" in text
+    assert "BiT - ViT: +21.3 [+19.5, +23.1] percentage points, 5 seeds" in text
     assert "CNNs win with \\| little data" in text
     assert len(text.splitlines()) == 5
     assert verdicts_to_markdown([]).startswith("| claim | source | verdict | estimate |")

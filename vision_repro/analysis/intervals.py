@@ -38,14 +38,15 @@ class Interval:
         return describe(self)
 
 
-def describe(interval: Interval, *, scale: float = 1.0, digits: int = 3, noun: str = "seed") -> str:
-    """Returns `+0.213 [+0.150, +0.276], 5 seeds`, every number times `scale`."""
-    count = f"{interval.n} {noun}{'' if interval.n == 1 else 's'}"
+def describe(interval: Interval, *, scale: float = 1.0, digits: int = 3, unit: str = "") -> str:
+    """Returns `+0.213 [+0.150, +0.276], 5 seeds`, every number times `scale`, and `unit` behind them."""
+    count = f"{interval.n} seed{'' if interval.n == 1 else 's'}"
     if interval.n == 0:
         return f"no value, {count}"
     numbers = (interval.mean, interval.low, interval.high)
     mean, low, high = (f"{scale * number + 0.0:+.{digits}f}" for number in numbers)  # + 0.0: no "-0.000" for zero
-    return f"{mean} [{low}, {high}], {count}" if interval.bounded else f"{mean}, {count}"
+    shown = f"{mean} [{low}, {high}]" if interval.bounded else mean
+    return f"{shown} {unit}".rstrip() + f", {count}"
 
 
 def t_interval(values: Iterable[float], level: float = LEVEL) -> Interval:

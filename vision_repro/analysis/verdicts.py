@@ -34,11 +34,11 @@ def verdicts_to_json(verdicts: Sequence[Verdict]) -> str:
 
 
 def estimate_text(item: Verdict) -> str:
-    """Returns the quantity with its estimate in percentage points, such as `ViT minus BiT: +1.2 [+0.3, +2.1], 5 seeds`."""
+    """Returns the quantity and its estimate, `ViT minus BiT: +1.2 [+0.3, +2.1] percentage points, 5 seeds`."""
     if item.estimate is None or not item.subject:
         return item.reason
     scale, unit = _SHOWN.get(item.unit, (1.0, item.unit))
-    shown = f"{item.subject}: {describe(item.estimate, scale=scale, digits=1 if scale == 100 else 3)}, {unit}"
+    shown = f"{item.subject}: {describe(item.estimate, scale=scale, digits=1 if scale == 100 else 3, unit=unit)}"
     return f"{shown}; {item.note}" if item.note else shown
 
 

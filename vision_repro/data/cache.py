@@ -26,9 +26,9 @@ class Decoded:
     class_names: tuple[str, ...]
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """Returns the SHA-256 (hex) of the contents of the files."""
-    sha = hashlib.sha256(_FORMAT)
+def digest(paths: Iterable[Path], version: str = "") -> str:
+    """Returns the SHA-256 (hex) of the contents of the files and the version of what provides or reads them."""
+    sha = hashlib.sha256(_FORMAT + version.encode())
     for path in paths:
         with path.open("rb") as file:
             sha.update(hashlib.file_digest(file, "sha256").digest())

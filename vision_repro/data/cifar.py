@@ -193,4 +193,4 @@ def _download(name: str, data_root: Path | None, folder: Path) -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
-    return folder / kind.filename
+    return folder / str(kind.filename)

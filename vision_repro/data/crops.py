@@ -21,7 +21,7 @@ def central(image: Tensor, size: int) -> Tensor:
 
 
 def inception(image: Tensor, key: tuple[int, int], *, size: int, seed: int) -> Tensor:
-    """Returns a random box of the image as `[3, S, S]`, flipped with probability 0.5: a function of (seed, epoch, image).
+    """Returns a random box of the image as `[3, S, S]`, flipped or not: a function of (seed, epoch, image).
 
     Deviation: resized with antialiasing, which TensorFlow's bilinear resize of 2020 had not; it only matters for boxes
     larger than S.
@@ -37,7 +37,7 @@ def inception(image: Tensor, key: tuple[int, int], *, size: int, seed: int) -> T
 
 
 def box(height: int, width: int, draws: list[float]) -> Box:
-    """Returns a box of 5 % to 100 % of the area from uniform numbers in [0, 1), two for each of ten tries and two to place it.
+    """Returns a box of 5 % to 100 % of the area from uniform numbers: two for each of ten tries, two to place it.
 
     If none fits: the largest central box of an allowed aspect ratio, as torchvision does.
     """

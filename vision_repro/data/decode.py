@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -17,15 +18,21 @@ def decode(data: bytes, source: object) -> Tensor:
     Raises:
         UserError: naming `source`, if these are not the bytes of a whole image.
     """
-    from torchvision.io import ImageReadMode, decode_image
-
     if not data:
         raise UserError(f"{source} is empty: expected an image; fetch it again or remove it.")
     try:
-        image: Tensor = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
-        return image
-    except RuntimeError:
+        return _decode_fast(data)
+    except (RuntimeError, ImportError):
         return _decode_slowly(data, source)
+
+
+def _decode_fast(data: bytes) -> Tensor:
+    """Decodes by torchvision, 1.4 times as fast as PIL; it is announced to go, and then PIL takes over."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        from torchvision.io import ImageReadMode, decode_image
+
+        image: Tensor = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    return image
 
 
 def _decode_slowly(data: bytes, source: object) -> Tensor:

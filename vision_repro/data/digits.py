@@ -24,7 +24,7 @@ _SPLIT_SEED = 0
 
 def load(name: str, data_root: Path | None, cache: Path) -> Splits:
     """Returns the digits as uint8 `[N, 3, 8, 8]`: 0 .. 16 scaled to 0 .. 255, three equal channels."""
-    return caches.cached(cache, name, f"sklearn{version('scikit-learn')}", _decode)
+    return caches.cached(cache, name, caches.digest([], version("scikit-learn")), _decode)
 
 
 def _decode() -> caches.Decoded:

@@ -55,7 +55,8 @@ def find(name: str, data_root: Path | None) -> Path:
         UserError: if there is none.
     """
     if data_root is None:
-        raise UserError(f"{name} needs --data_root (or VISION_REPRO_DATA): the folder that holds {FOLDERS[name][0]}/train.")
+        where = os.path.normpath(f"{FOLDERS[name][0]}/train")
+        raise UserError(f"{name} needs --data_root (or VISION_REPRO_DATA): the folder that holds {where}.")
     for folder in FOLDERS[name]:
         if (data_root / folder / "train").is_dir():
             return data_root / folder
@@ -93,7 +94,7 @@ def datamodule(
 
 
 class Images(Dataset[Sample | UserError]):
-    """Decodes the image of a key and prepares it; a broken one is returned as its error, to be raised where it is read."""
+    """Decodes and prepares the image of a key; a broken one gives its error, to be raised where it is read."""
 
     def __init__(self, files: Files, prepare: Callable[[Tensor, Key], Tensor]) -> None:
         self.files, self.prepare = files, prepare
@@ -120,7 +121,7 @@ class FolderBatches:
     def __iter__(self) -> Iterator[Batch]:
         loader: Any = DataLoader(
             self.images,
-            batch_sampler=self.keys,  # type: ignore[arg-type]  # any iterable of key lists will do
+            batch_sampler=self.keys,
             num_workers=self.workers,
             collate_fn=_collate,
             worker_init_fn=_forget_signals,
@@ -186,7 +187,8 @@ class FolderData(ImageData):
 
     def expected(self, split: str) -> int:
         """Returns how many images all processes together see of "val" or "test", or of "train" in the probe's pool."""
-        return {"train": len(self.subset), "val": len(self.splits.val.labels), "test": len(self.splits.test.labels)}[split]
+        files = {"val": self.splits.val, "test": self.splits.test}
+        return len(self.subset) if split == "train" else len(files[split].labels)
 
     def train_dataloader(self) -> FolderBatches:
         """Returns the micro-batches left to train on; its length counts those before the resumed step too."""

@@ -65,7 +65,7 @@ def scan(root: Path) -> FolderSplits:
     count = max(len(class_names), round(len(train.labels) / 100))
     parts = 1 if held_out else 2
     if len(train.labels) < parts * count + len(class_names):
-        raise UserError(f"{root / 'train'} has only {len(train.labels)} images: too few to hold {parts} x {count} of them out.")
+        raise UserError(f"{train.root} has only {len(train.labels)} images: too few to hold out {parts} x {count}.")
     dealt = order(torch.from_numpy(train.labels), _SPLIT_SEED).numpy()
     val, rest = np.sort(dealt[:count]), np.sort(dealt[parts * count :])
     test = _files(held_out, class_names, digest) if held_out else train.select(np.sort(dealt[count : 2 * count]))
@@ -82,7 +82,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _files(folder: Path, class_names: tuple[str, ...], digest: hashlib._Hash) -> Files:
     unknown = set(_classes(folder)) - set(class_names)
     if unknown:
-        raise UserError(f'{folder} has the class "{min(unknown)}", which train has not: expected the same class folders.')
+        raise UserError(f'{folder} has the class "{min(unknown)}", which train has not: expected the same classes.')
     names: list[bytes] = []
     counts: list[int] = []
     for name in class_names:
@@ -93,7 +93,7 @@ def _files(folder: Path, class_names: tuple[str, ...], digest: hashlib._Hash) ->
         if not found and folder.name == "train":
             raise UserError(f"{folder / name} holds no images: expected files ending in {', '.join(SUFFIXES)}.")
     if not names:
-        raise UserError(f"{folder} holds no images: expected files ending in {', '.join(SUFFIXES)} in its class folders.")
+        raise UserError(f"{folder} holds no images in its class folders: expected {', '.join(SUFFIXES)} files.")
     return Files(folder, np.array(names, dtype=np.bytes_), np.repeat(np.arange(len(counts), dtype=np.int64), counts))
 
 

@@ -45,8 +45,8 @@ class EvalBatches:
         return -(-len(self.indices) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for indices in self.indices.split(self.size) if len(self.indices) else ():
-            yield _select(self.split, indices)
+        for start in range(0, len(self.indices), self.size):
+            yield _select(self.split, self.indices[start : start + self.size])
 
 
 def _select(split: Split, indices: Tensor) -> Batch:

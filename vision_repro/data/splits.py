@@ -25,7 +25,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory: `val` is for choosing, `test` is looked at once; `checksum` covers all pixels and labels."""
+    """A data set in memory: `val` is for choosing, `test` is looked at once; `checksum` covers all of it."""
 
     name: str
     classes: int

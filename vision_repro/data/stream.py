@@ -28,7 +28,7 @@ def _epoch(count: int, seed: int, epoch: int) -> Indices:
 
 @dataclass(frozen=True)
 class Stream:
-    """The endless stream of shuffled epochs over `count` images: entry i is permutation(seed, i // count)[i % count]."""
+    """Endless shuffled epochs over `count` images: entry i is permutation(seed, i // count)[i % count]."""
 
     count: int
     seed: int

@@ -31,11 +31,11 @@ def order(labels: Tensor, seed: int) -> Tensor:
 
 
 def check_size(size: int, available: int | None, classes: int | None) -> None:
-    """Raises UserError if `size` training images are more than are available or fewer than the classes (None: unknown)."""
+    """Raises UserError if `size` is more than the available images or fewer than the classes (None: unknown)."""
     if available is not None and size > available:
         raise UserError(f"--train_size={size} is too large: the training split has {available} images.")
     if classes is not None and size < classes:
-        raise UserError(f"--train_size={size} is too small: expected at least one image for each of the {classes} classes.")
+        raise UserError(f"--train_size={size} is too small: expected at least one image for each of {classes} classes.")
 
 
 def take(labels: Tensor, size: int, seed: int) -> Tensor:
@@ -44,7 +44,7 @@ def take(labels: Tensor, size: int, seed: int) -> Tensor:
     Raises:
         UserError: if there are fewer images, or more classes, than `size`.
     """
-    check_size(size, len(labels), len(labels.unique()))
+    check_size(size, len(labels), len(np.unique(labels.numpy())))
     return order(labels, seed)[:size]
 
 

@@ -24,7 +24,8 @@ _PUBLISHED = {"ti": (192, 12), "s": (384, 12), "b-half": (384, 12), "b": (768, 1
 # width^2 x depth at which the next look begins, between 32x4, 64x4, 128x4, 128x6, Ti, S, B, L, H
 _VIT_STEPS = (8e3, 3e4, 8e4, 2e5, 8e5, 4e6, 1.5e7, 4e7)
 _VIT_SHADES = (0, 1, 2, 3, 3, 0, 1, 2, 3)
-# depth x width^2, between R11x0.15, R11x0.3125, R14x0.3125, R50x1, R101x1, R152x1, R50x2, R152x2, R101x3, R200x3, R152x4
+# depth x width^2, between R11x0.15, R11x0.3125, R14x0.3125, R50x1, R101x1, R152x1, R50x2, R152x2, R101x3, R200x3
+# and R152x4
 _BIT_STEPS = (0.6, 1.2, 10, 70, 125, 175, 300, 700, 1200, 2000)
 _BIT_SHADES = (0, 1, 2, 0, 1, 1, 2, 2, 3, 3, 3)
 

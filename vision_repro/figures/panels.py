@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from vision_repro.analysis.intervals import Interval
 from vision_repro.figures.style import appearance
@@ -30,8 +31,7 @@ def draw(axes: Axes, curves: Sequence[Curve], sizes: Sequence[float]) -> None:
     """Draws mean and interval of every curve over all `sizes`; a size without a value is a gap in the line."""
     for curve in curves:
         _line(axes, curve, sizes)
-    limits(axes, [point for curve in curves for point in curve.points.values()])
-    _crosses(axes, curves)
+    _crosses(axes, curves, limits(axes, [point for curve in curves for point in curve.points.values()], _rows(curves)))
     size_axis(axes, sizes)
 
 
@@ -40,41 +40,58 @@ def _line(axes: Axes, curve: Curve, sizes: Sequence[float]) -> None:
     nothing = Interval(math.nan, math.nan, math.nan, 0)
     points = [curve.points.get(size, nothing) for size in sizes]
     mean, low, high = (100 * np.array([getattr(point, name) for point in points]) for name in ("mean", "low", "high"))
-    bounded = np.isfinite(low) & np.isfinite(high)
+    bounded = [point.bounded for point in points]
     axes.plot(
         sizes, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
         markerfacecolor=look.face, markeredgewidth=0.8, zorder=3,
     )  # fmt: skip
-    axes.fill_between(sizes, low, high, where=bounded.tolist(), color=look.color, alpha=0.14, linewidth=0, zorder=1)
+    axes.fill_between(sizes, low, high, where=bounded, color=look.color, alpha=0.14, linewidth=0, zorder=1)
     alone = _alone(bounded)
     axes.vlines(np.array(sizes)[alone], low[alone], high[alone], color=look.color, linewidth=0.8, zorder=2)
 
 
-def _alone(there: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Returns where a value has no neighbour, so that a band would have no width."""
-    padded = np.concatenate([[False], there, [False]])
-    return there & ~padded[:-2] & ~padded[2:]
+def _alone(there: Sequence[bool]) -> list[int]:
+    """Returns the places of values without a neighbour, where a band would have no width."""
+    padded = [False, *there, False]
+    return [index for index, here in enumerate(there) if here and not padded[index] and not padded[index + 2]]
 
 
-def _crosses(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Marks the settings with diverged runs by open crosses at the foot of the panel, stacked where they coincide."""
-    stacked: dict[float, int] = {}
+def _rows(curves: Sequence[Curve]) -> int:
+    """Returns how many crosses coincide at most."""
+    return max(Counter(size for curve in curves for size in curve.diverged).values(), default=0)
+
+
+def _crosses(axes: Axes, curves: Sequence[Curve], step: float) -> None:
+    """Marks the settings with diverged runs by open crosses under the curves, stacked by `step` where they coincide."""
+    stacked: Counter[float] = Counter()
     for curve in curves:
         for size in curve.diverged:
-            height = 0.04 + 0.075 * stacked.get(size, 0)
-            stacked[size] = stacked.get(size, 0) + 1
+            height = axes.get_ylim()[0] + step * (stacked[size] + 0.6)
+            stacked[size] += 1
             axes.plot(
-                [size], [height], transform=axes.get_xaxis_transform(), color=appearance(curve.model).color, marker="X",
-                markerfacecolor="white", markersize=5, markeredgewidth=0.8, linestyle="none", clip_on=False, zorder=4,
+                [size], [height], color=appearance(curve.model).color, marker="X", markerfacecolor="white",
+                markersize=5, markeredgewidth=0.8, linestyle="none", zorder=4,
             )  # fmt: skip
 
 
-def limits(axes: Axes, points: Sequence[Interval]) -> None:
-    """Sets the percent axis to means and intervals, never beyond 0 and 100 but for the size of a marker."""
+def limits(axes: Axes, points: Sequence[Interval], rows: int = 0) -> float:
+    """Sets the percent axis to means and intervals, never beyond 0 and 100 but for the size of a marker.
+
+    Leaves room for `rows` of crosses under the points and returns the height of such a row [percent].
+    """
     ends = [100 * end for point in points for end in (point.mean, point.low, point.high) if math.isfinite(end)]
     low, high = max(0.0, min(ends)), min(100.0, max(ends))
-    margin = 0.06 * max(high - low, 5.0)
-    axes.set_ylim(low - margin, high + margin)
+    span = max(high - low, 5.0)
+    axes.set_ylim(low - (0.06 + 0.08 * rows) * span, high + 0.06 * span)
+    axes.yaxis.set_major_locator(_Percent(nbins=6, steps=[1, 2, 5, 10]))
+    return 0.08 * span
+
+
+class _Percent(MaxNLocator):
+    """Ticks between 0 and 100 only: the room for markers beyond has none."""
+
+    def __call__(self) -> list[float]:
+        return [tick for tick in super().__call__() if 0 <= tick <= 100]
 
 
 def size_axis(axes: Axes, sizes: Sequence[float], names: Sequence[str] = ()) -> None:

@@ -20,7 +20,7 @@ PRETRAINING = {"ImageNet": 1.3e6, "ImageNet-21k": 14e6, "JFT-300M": 303e6}
 """Images of the pre-training sets, as rounded in the paper (ViT, section 4.1)."""
 
 # inches
-_LEFT, _GAP, _RIGHT, _TOP, _FOOT = 0.30, 0.32, 0.06, 0.22, 0.05
+_LEFT, _GAP, _RIGHT, _TOP, _FOOT = 0.30, 0.32, 0.10, 0.22, 0.05
 _PANEL, _UNDER, _LEGEND_LINE, _LINE, _SPACE = 1.5, 0.36, 0.145, 0.125, 0.08
 _SMALL = 7.0  # points
 
@@ -111,12 +111,21 @@ def _legends(figure: Figure, axes: Sequence[Axes], top: float) -> None:
     width, height = figure.get_size_inches()
     found = {label: line for panel in axes[:2] for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     theirs = dict(zip(*reversed(axes[2].get_legend_handles_labels()), strict=True))
-    for entries, panel, columns in ((found, axes[0], 2), (theirs, axes[2], 2)):
+    for entries, panel in ((found, axes[0]), (theirs, axes[2])):
         left = panel.get_position().x0 - (0.15 / width if panel is axes[2] else 0)
         figure.legend(
-            list(entries.values()), list(entries), loc="upper left", bbox_to_anchor=(left, 1 - top / height), ncols=columns,
-            borderaxespad=0, borderpad=0, columnspacing=1.0, handlelength=2.6, handletextpad=0.4, labelspacing=0.25,
-        )  # fmt: skip
+            list(entries.values()),
+            list(entries),
+            loc="upper left",
+            bbox_to_anchor=(left, 1 - top / height),
+            ncols=2,
+            borderaxespad=0,
+            borderpad=0,
+            columnspacing=1.0,
+            handlelength=2.6,
+            handletextpad=0.4,
+            labelspacing=0.25,
+        )
 
 
 def _claim(item: Verdict) -> str:
@@ -137,19 +146,15 @@ def _notes(
     level = f"{100 * rows[0].interval.level:g} %" if rows else "95 %"
     band = f"mean over {seeds}, shaded: {level} t interval over seeds"
     ours = "one seed, no interval" if counts == [1] else band
-    lost = _lost(direct)
-    return " ".join(
-        text
-        for text in (
-            caption,
-            f"(a), (b): data set {dataset}, preset {preset}; {ours}.",
-            f"(b): linear probe on {shots} images a class, frozen features.",
-            lost,
-            "(c): numbers of the paper (ViT, Table 5), fine-tuned at 384 pixels after pre-training on ImageNet (1.3M images),"
-            " ImageNet-21k (14M) or JFT-300M (303M).",
-        )
-        if text
+    parts = (
+        caption,
+        f"(a), (b): data set {dataset}, preset {preset}; {ours}.",
+        f"(b): least-squares probe of the frozen features on {shots} images a class.",
+        _lost(direct),
+        "(c): the paper's numbers (ViT, Table 5), fine-tuned at 384 pixels after pre-training on ImageNet"
+        " (1.3M images), ImageNet-21k (14M) or JFT-300M (303M).",
     )
+    return " ".join(part for part in parts if part)
 
 
 def _lost(curves: Sequence[Curve]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
+@cache
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Returns the width of a line of text at `size` points [inches]."""
     if not text.strip():
@@ -92,11 +94,14 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Breaks a text into lines that are at most `width` inches wide at `size` points (a longer word stands alone)."""
-    lines = [""]
+    space = text_width("i i", size) - 2 * text_width("i", size)
+    lines: list[list[str]] = [[]]
+    used = 0.0
     for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, size) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+        wide = space + text_width(word, size)
+        if lines[-1] and used + wide > width:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(word)
+        used += wide
+    return [" ".join(line) for line in lines]
