@@ -56,7 +56,7 @@ def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
     return replace(config, lr=LEARNING_RATES.get(config.dataset, {}).get(config.model, UNTUNED))
 
 
-_DIGITS = RunConfig(dataset="digits", image_size=8, steps=160, global_batch=64, evaluations=8)
+_DIGITS = RunConfig(dataset="digits", image_size=8, steps=300, global_batch=32, evaluations=6)
 _CIFAR = RunConfig(
     dataset="cifar10", image_size=32, steps=600, global_batch=64, evaluations=6, augmentation="crop-flip"
 )

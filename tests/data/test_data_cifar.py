@@ -23,6 +23,7 @@ from torchvision import datasets
 import vision_repro.data as data
 from vision_repro.config import UserError
 from vision_repro.data import cifar
+from vision_repro.data.splits import Splits
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -56,7 +57,7 @@ def write_both(root: Path, name: str, label: str = "label", names: Any = None) -
     return images
 
 
-def restored(splits: data.Splits) -> dict[bytes, int]:
+def restored(splits: Splits) -> dict[bytes, int]:
     """Image bytes in height x width x channel order -> label, of train and val together."""
     images = torch.cat([splits.train.images, splits.val.images]).permute(0, 2, 3, 1).contiguous().numpy()
     labels = torch.cat([splits.train.labels, splits.val.labels]).tolist()
@@ -198,7 +199,7 @@ def write_archive(root: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
     return images
 
 
-def check(found: data.Splits, images: Pixels) -> None:
+def check(found: Splits, images: Pixels) -> None:
     assert restored(found) == {image.tobytes(): i % 100 for i, image in enumerate(images[:200])}
     assert found.test.images.numpy().transpose(0, 2, 3, 1).tobytes() == images[200:].tobytes()
     assert (found.class_names[99], len(found.train), len(found.val)) == ("fine 99", 196, 4)

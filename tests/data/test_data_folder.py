@@ -16,9 +16,12 @@ from torchvision.transforms import RandomResizedCrop
 
 import vision_repro.data as data
 from vision_repro.config import UserError
-from vision_repro.data import crops, listing
+from vision_repro.data import augment, crops, listing
 from vision_repro.data.batch import Batch
 from vision_repro.data.folder import FolderData, _forget_signals
+
+# workers are forked by torch, whatever threads other tests left behind
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 def write_image(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> None:
@@ -270,7 +273,7 @@ def test_boxes_follow_torchvisions_distribution() -> None:
     torch.manual_seed(0)
     mine = np.array([crops.box(120, 200, random.random_sample(23).tolist()) for _ in range(3000)])
     image = torch.zeros(3, 120, 200)
-    scale, ratio = list(crops.AREA), list(crops.RATIO)
+    scale, ratio = list(augment.AREA), list(augment.RATIO)
     theirs = np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(3000)])
     error = np.sqrt(mine.var(0) / 3000 + theirs.var(0) / 3000)
     assert (np.abs(mine.mean(0) - theirs.mean(0)) < 4 * error).all()
@@ -281,7 +284,7 @@ def test_boxes_follow_torchvisions_distribution() -> None:
 @pytest.mark.parametrize(("height", "width"), [(10, 400), (400, 10), (1, 1)])
 def test_where_no_box_fits_the_central_one_is_taken(height: int, width: int) -> None:
     top, left, h, w = crops.box(height, width, [1 - 1e-9] * 20 + [0.0] * 3)
-    whole = RandomResizedCrop.get_params(torch.zeros(3, height, width), [0.999999999, 1.0], list(crops.RATIO))
+    whole = RandomResizedCrop.get_params(torch.zeros(3, height, width), [0.999999999, 1.0], list(augment.RATIO))
     if math.isclose(height, width):
         assert (top, left, h, w) == (0, 0, height, width)
     else:

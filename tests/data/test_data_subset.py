@@ -60,4 +60,4 @@ def test_saved_order_stands_and_must_agree(tmp_path: Path) -> None:
     assert subset.save(tmp_path / "subsets", "digits", 3, labels) == path
     assert [item.name for item in path.parent.iterdir()] == ["digits-seed3.txt"]
     with pytest.raises(UserError, match="another order"):
-        subset.save(tmp_path / "subsets", "digits", 3, labels.flip(0))
+        subset.save(tmp_path / "subsets", "digits", 3, labels // 2)

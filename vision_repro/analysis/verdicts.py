@@ -11,7 +11,10 @@ from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.intervals import Interval, describe
 
 # unit in the table -> factor and unit in Markdown
-_SHOWN = {"fraction": (100.0, "percentage points"), "fraction per tenfold": (100.0, "percentage points per tenfold")}
+_SHOWN = {
+    "fraction": (100.0, "percentage points"),
+    "fraction per tenfold": (100.0, "percentage points per tenfold size"),
+}
 
 
 def verdicts_to_markdown(verdicts: Sequence[Verdict]) -> str:

@@ -11,10 +11,13 @@ import pkgutil
 from functools import cache as memoise
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from vision_repro.config import UserError, nearest
-from vision_repro.data.module import ImageData
 from vision_repro.data.splits import Sizes, Splits
+
+if TYPE_CHECKING:  # a reader of Batch or of the cache need not wait for lightning
+    from vision_repro.data.module import ImageData
 
 
 @memoise

@@ -75,7 +75,7 @@ def _open(folder: Path, name: str) -> Splits | None:
         train, val, test = (_open_split(folder, split) for split in ("train", "val", "test"))
         names = tuple(about["class_names"])
         return Splits(name, len(names), names, train.images.shape[-1], train, val, test, about["checksum"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 

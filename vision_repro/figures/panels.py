@@ -28,26 +28,37 @@ class Curve:
 
 
 def draw(axes: Axes, curves: Sequence[Curve], sizes: Sequence[float]) -> None:
-    """Draws mean and interval of every curve over all `sizes`; a size without a value is a gap in the line."""
-    for curve in curves:
-        _line(axes, curve, sizes)
-    _crosses(axes, curves, limits(axes, [point for curve in curves for point in curve.points.values()], _rows(curves)))
+    """Draws mean and interval of every curve over all `sizes`; a size without a value is a gap in the line.
+
+    With a single size the models stand side by side around it.
+    """
+    shifts = _shifts(len(curves)) if len(sizes) == 1 else [1.0] * len(curves)
+    places = [[size * shift for size in sizes] for shift in shifts]
+    for curve, place in zip(curves, places, strict=True):
+        _line(axes, curve, sizes, place)
+    points = [point for curve in curves for point in curve.points.values()]
+    _crosses(axes, curves, limits(axes, points, _rows(curves)))
     size_axis(axes, sizes)
 
 
-def _line(axes: Axes, curve: Curve, sizes: Sequence[float]) -> None:
+def _shifts(count: int) -> list[float]:
+    """Returns factors around 1 that put `count` models side by side on a logarithmic axis."""
+    return [10 ** (0.1 * ((index + 0.5) / count - 0.5)) for index in range(count)]
+
+
+def _line(axes: Axes, curve: Curve, sizes: Sequence[float], place: Sequence[float]) -> None:
     look = appearance(curve.model)
     nothing = Interval(math.nan, math.nan, math.nan, 0)
     points = [curve.points.get(size, nothing) for size in sizes]
     mean, low, high = (100 * np.array([getattr(point, name) for point in points]) for name in ("mean", "low", "high"))
     bounded = [point.bounded for point in points]
     axes.plot(
-        sizes, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
+        place, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
         markerfacecolor=look.face, markeredgewidth=0.8, zorder=3,
     )  # fmt: skip
-    axes.fill_between(sizes, low, high, where=bounded, color=look.color, alpha=0.14, linewidth=0, zorder=1)
+    axes.fill_between(place, low, high, where=bounded, color=look.color, alpha=0.14, linewidth=0, zorder=1)
     alone = _alone(bounded)
-    axes.vlines(np.array(sizes)[alone], low[alone], high[alone], color=look.color, linewidth=0.8, zorder=2)
+    axes.vlines(np.array(place)[alone], low[alone], high[alone], color=look.color, linewidth=0.8, zorder=2)
 
 
 def _alone(there: Sequence[bool]) -> list[int]:
@@ -88,10 +99,12 @@ def limits(axes: Axes, points: Sequence[Interval], rows: int = 0) -> float:
 
 
 class _Percent(MaxNLocator):
-    """Ticks between 0 and 100 only: the room for markers beyond has none."""
+    """Ticks in view and between 0 and 100 only: the room for markers beyond has none."""
 
     def __call__(self) -> list[float]:
-        return [tick for tick in super().__call__() if 0 <= tick <= 100]
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        return [tick for tick in super().__call__() if max(0, low) <= tick <= min(100, high)]
 
 
 def size_axis(axes: Axes, sizes: Sequence[float], names: Sequence[str] = ()) -> None:

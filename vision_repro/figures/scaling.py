@@ -144,7 +144,7 @@ def _notes(
     counts = sorted({point.n for curve in (*direct, *few) for point in curve.points.values()})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0] if counts else 0} seeds"
     level = f"{100 * rows[0].interval.level:g} %" if rows else "95 %"
-    band = f"mean over {seeds}, shaded: {level} t interval over seeds"
+    band = f"mean over {seeds}; bands and bars: {level} t interval over seeds"
     ours = "one seed, no interval" if counts == [1] else band
     parts = (
         caption,
