@@ -1,17 +1,18 @@
 """Data-size scaling, ViT against BiT: which family is ahead with how many training images?
 
 paper     An Image is Worth 16x16 Words (ViT, arXiv 2010.11929v2), section 4.3, Figures 3 and 4, Table 5
-question  Accuracy of ViTs and BiTs (ResNet v2, GroupNorm, weight standardisation) trained on nested subsets of growing size,
-          read in two ways: direct test accuracy, and linear few-shot accuracy on frozen features.
+question  Accuracy of ViTs and BiTs (ResNet v2, GroupNorm, weight standardisation) trained on nested subsets of growing
+          size, read in two ways: direct test accuracy, and linear few-shot accuracy on frozen features.
 command   make exp-data-scaling [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 5 minutes on two cores; cifar within an hour on two cores; gpu about an hour on one GPU;
-          paper thousands of GPU-hours (`ARGS=--dry-run`)
-expected  The paper: BiT ahead at the smallest size, ViT at the largest. At `cpu` and `cifar` a crossing is not to be expected:
-          the largest subsets hold a thousandth of the paper's images. The verdicts say what came out.
+cost      smoke seconds; cpu about 5 minutes on two cores; cifar within an hour on two cores; gpu about an hour on one
+          GPU; paper thousands of GPU-hours (`ARGS=--dry-run`)
+expected  The paper: BiT ahead at the smallest size, ViT at the largest. At `cpu` and `cifar` a crossing is not to be
+          expected: the largest subsets hold a thousandth of the paper's images. The verdicts say what came out.
 
-Deviation: AdamW with one learning rate a model, chosen on `val` from one grid with one budget (`sweeps/`), instead of Adam with
-    the rates of Table 3; those are for batches of 4096 and millions of images.
-Deviation: at the small presets, parameter-matched small ViTs and BiTs instead of L/16, L/32, B/32, b/32, R50x1 and R152x2.
+Deviation: AdamW with one learning rate a model, chosen on `val` from one grid with one budget (`sweeps/`), instead of
+    Adam with the rates of Table 3; those are for batches of 4096 and millions of images.
+Deviation: at the small presets, parameter-matched small ViTs and BiTs instead of L/16, L/32, B/32, b/32, R50x1 and
+    R152x2.
 Deviation: few-shot accuracy is measured on the same data set's `val` and `test`, not on ImageNet.
 Early stopping as in Figure 4: the weights with the best validation accuracy are tested, once, on `test`.
 """
@@ -30,8 +31,8 @@ from vision_repro.config import RunConfig, Scalar
 from vision_repro.experiment import Experiment, Preset, main
 from vision_repro.models.pairs import HYBRIDS, PAIRS
 
-# Peak learning rates by data set and model: highest mean val accuracy over the smallest and the largest size, from the grid
-# of sweeps/data_scaling_lr_*.yaml. The searches are kept in results/data_scaling/lr_*/table.csv, and a
+# Peak learning rates by data set and model: highest mean val accuracy over the smallest and the largest size, from the
+# grid of sweeps/data_scaling_lr_*.yaml. The searches stand in results/data_scaling/data_scaling_lr_*/table.csv, and a
 # test checks that these are their outcome.
 LEARNING_RATES: dict[str, dict[str, float]] = {
     "digits": {},
@@ -83,8 +84,8 @@ PRESETS = {
     ),
     "paper": Preset(
         base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, policy="epochs", epochs=7.0, global_batch=4096, evaluations=20,
-            augmentation="inception", shots="5",
+            _CIFAR, dataset="imagenet21k", image_size=224, policy="epochs", epochs=7.0, global_batch=4096,
+            evaluations=20, augmentation="inception", shots="5",
         ),
         axes={"model": PAPER_MODELS, "train_size": _SIZES}, seeds=1,
         cost="thousands of GPU-hours; JFT-like sizes in class folders (see --dry-run)",
@@ -117,7 +118,9 @@ def _larger(evidence: Evidence, small: str, large: str, metric: str) -> Judgemen
 def claims(name: str, preset: Preset) -> list[Claim]:
     """Returns the paper's claims for each matched pair of the preset, in both readings of accuracy."""
     models = [str(model) for model in preset.axes["model"]]
-    pairs = [("vit-b/32", "bit-r50x1"), ("vit-l/16", "bit-r152x2")] if name == "paper" else PAIRS[preset.base.image_size]
+    pairs = (
+        [("vit-b/32", "bit-r50x1"), ("vit-l/16", "bit-r152x2")] if name == "paper" else PAIRS[preset.base.image_size]
+    )
     found: list[Claim] = []
     readings = [("direct test accuracy", "test_accuracy")]
     if 5 in preset.base.shot_counts:
@@ -127,12 +130,17 @@ def claims(name: str, preset: Preset) -> list[Claim]:
             found += _pair_claims(vit, bit, words, metric)
         small, large = (pairs[0][0], pairs[-1][0])
         if {small, large} <= set(models) and small != large:
-            found.append(Claim(
-                f"larger-needs-more:{metric}",
-                f"Larger ViTs need more data than smaller ones: {large} gains on {small} as the data grows ({words})",
-                "ViT, section 4.3, Figure 3", lambda e, s=small, g=large, m=metric: _larger(e, s, g, m),
-            ))  # fmt: skip
+            found.append(_larger_claim(str(small), str(large), words, metric))
     return found
+
+
+def _larger_claim(small: str, large: str, words: str, metric: str) -> Claim:
+    return Claim(
+        f"larger-needs-more:{metric}",
+        f"Larger ViTs need more data than smaller ones: {large} gains on {small} as the data grows ({words})",
+        "ViT, section 4.3, Figure 3",
+        lambda e: _larger(e, small, large, metric),
+    )
 
 
 def _pair_claims(vit: str, bit: str, words: str, metric: str) -> list[Claim]:
@@ -142,7 +150,8 @@ def _pair_claims(vit: str, bit: str, words: str, metric: str) -> list[Claim]:
             lambda e: _at(e, 0, bit, vit, words, metric),
         ),
         Claim(
-            f"gap-shrinks:{vit}:{metric}", f"The gap between {bit} and {vit} shrinks as the data grows ({words})", SOURCE,
+            f"gap-shrinks:{vit}:{metric}",
+            f"The gap between {bit} and {vit} shrinks as the data grows ({words})", SOURCE,
             lambda e: _gap(e, vit, bit, words, metric),
         ),
         Claim(
@@ -162,13 +171,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     rates = LEARNING_RATES.get(dataset, {})
     tuned = "lr of each model searched on val" if rates else "untuned lr"
     chosen = ", ".join(f"{model} {rate:g}" for model, rate in rates.items() if model in preset.axes["model"])
-    caption = f"equal {budget} of {base.global_batch} images; best weights on val; {tuned}" + (f": {chosen}" if chosen else "")
+    caption = f"equal {budget} of {base.global_batch} images; best weights on val; {tuned}" + (
+        f": {chosen}" if chosen else ""
+    )
     return data_scaling_figure(rows, verdicts, dataset=dataset, preset=name, caption=caption)
 
 
 EXPERIMENT = Experiment(
     name="data_scaling",
-    question="Which family is ahead with how many training images, ViT or BiT? (ViT paper, section 4.3, Figures 3 and 4)",
+    question="Which family is ahead with how many training images, ViT or BiT? (ViT, section 4.3, Figures 3 and 4)",
     presets=PRESETS,
     settings=("model", "train_size"),
     claims=claims,

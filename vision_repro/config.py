@@ -55,7 +55,9 @@ class RunConfig:
     evaluations: int = option(10, "how often val is measured in a run")
     shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off")
     draws: int = option(3, "random draws of the few-shot images")
-    precision: str = option("auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16"))
+    precision: str = option(
+        "auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16")
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use.
@@ -64,7 +66,14 @@ class RunConfig:
             UserError: naming the field, its value and what was expected.
         """
         check_choices(self)
-        for name, low in (("train_size", 1), ("steps", 1), ("global_batch", 1), ("evaluations", 1), ("draws", 1), ("seed", 0)):
+        for name, low in (
+            ("train_size", 1),
+            ("steps", 1),
+            ("global_batch", 1),
+            ("evaluations", 1),
+            ("draws", 1),
+            ("seed", 0),
+        ):
             if getattr(self, name) < low:
                 raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")
         if self.lr is not None and not 0 < self.lr < math.inf:
@@ -102,7 +111,9 @@ def check_choices(config: Any) -> None:
         choices, value = item.metadata.get("choices", ()), getattr(config, item.name)
         if choices and value not in choices:
             known = ", ".join(choices)
-            raise UserError(f'--{item.name}="{value}" is unknown: expected one of {known}.{nearest(str(value), choices)}')
+            raise UserError(
+                f'--{item.name}="{value}" is unknown: expected one of {known}.{nearest(str(value), choices)}'
+            )
 
 
 def plain(config: Any) -> dict[str, Scalar]:
@@ -162,7 +173,7 @@ def parse_options(tokens: Sequence[str], *types: type) -> dict[str, list[Scalar]
         if not token.startswith("--"):
             raise UserError(f'"{token}" is not an option: expected --key=value.')
         if name not in hints:
-            raise UserError(f'--{name} is unknown.{nearest(name, hints)} See --help for all options.')
+            raise UserError(f"--{name} is unknown.{nearest(name, hints)} See --help for all options.")
         if not equals:
             if hints[name] is not bool:
                 raise UserError(f"--{name} needs a value: expected --{name}=value.")
@@ -185,7 +196,7 @@ def construct(kind: type[C], values: Mapping[str, Scalar]) -> C:
         if float in allowed and type(value) is int:
             continue
         if type(value) not in allowed:
-            raise UserError(f'The config value {name}={value!r} has the wrong type.')
+            raise UserError(f"The config value {name}={value!r} has the wrong type.")
     return kind(**values)
 
 

@@ -1,4 +1,4 @@
-"""An experiment: presets, grid, claims and figure in one file; and the one way from its command line to its verdicts."""
+"""An experiment: presets, grid, claims and figure in one file; and the way from its command line to its verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from vision_repro import provenance
 from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
 from vision_repro.analysis.table import Table
@@ -196,7 +195,12 @@ def conclude(planned: Plan) -> list[Verdict]:
 
 def _described(planned: Plan) -> dict[str, Any]:
     axes = {key: list(values) for key, values in planned.preset.axes.items()}
-    return {"preset": planned.preset_name, "axes": axes, "seeds": planned.preset.seeds, "base": plain(planned.preset.base)}
+    return {
+        "preset": planned.preset_name,
+        "axes": axes,
+        "seeds": planned.preset.seeds,
+        "base": plain(planned.preset.base),
+    }
 
 
 def _sources(planned: Plan) -> dict[str, Any]:
@@ -223,7 +227,9 @@ def _distinct(values: Iterable[Any]) -> Any:
 
 
 def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verdict]) -> str:
-    head = f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
+    head = (
+        f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
+    )
     metrics = [name for name in ("test_accuracy", "few_shot_5") if any(row.metric == name for row in rows)]
     across = planned.experiment.settings[-1]
     tables = [f"## {name.replace('_', ' ')} [%]\n\n{to_markdown(rows, name, across)}" for name in metrics]
@@ -232,7 +238,8 @@ def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verd
 
 def _help(experiment: Experiment) -> str:
     presets = "\n".join(
-        f"  {name:<8} {len(grid(experiment, name, preset))} runs; {preset.cost}" for name, preset in experiment.presets.items()
+        f"  {name:<8} {len(grid(experiment, name, preset))} runs; {preset.cost}"
+        for name, preset in experiment.presets.items()
     )
     return (
         f"{experiment.question}\n\nusage: python -m experiments.{experiment.name} [--preset={experiment.default}] "

@@ -25,7 +25,7 @@ from vision_repro.config import RunConfig, UserError, plain, run_id
 TABLE_NAME = "table.csv"
 
 
-class DiskFull(UserError):
+class DiskFullError(UserError):
     """No space is left where results are written; no further run can finish."""
 
 
@@ -33,7 +33,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all: a reader, or a killed writer, never leaves half of it.
 
     Raises:
-        DiskFull: if the disk is full.
+        DiskFullError: if the disk is full.
         UserError: if the folder cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
@@ -54,7 +54,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def disk_error(path: Path, error: OSError) -> UserError:
     """Returns the sentence for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f'The disk of "{path.parent}" is full: free some space, or set --out, and start again.')
+        return DiskFullError(f'The disk of "{path.parent}" is full: free some space, or set --out, and start again.')
     return UserError(f'"{path}" cannot be written ({error.strerror}): expected a folder you may write to; set --out.')
 
 
@@ -101,7 +101,7 @@ class RunFolder:
         raise UserError(f'"{file}" is not the result of run {self.id}: remove that folder and start again.')
 
     def finish(self, status: str, metrics: Mapping[str, tuple[float | None, str]], facts: Mapping[str, Any]) -> None:
-        """Writes `result.json`: status (`ok` or `diverged`), metric -> (value, unit), and facts that trace the numbers."""
+        """Writes `result.json`: status (`ok`, `diverged`), metric -> (value, unit), facts that trace the numbers."""
         rows = {name: {"value": value, "unit": unit} for name, (value, unit) in metrics.items()}
         result = {"run": self.id, "status": status, **facts, "metrics": rows}
         write_atomic(self.path / "result.json", json.dumps(result, indent=1) + "\n")
@@ -138,7 +138,9 @@ class Lock:
         self.acquire(wait=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
 

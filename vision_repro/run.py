@@ -49,7 +49,7 @@ class Place:
     report: Report
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The training loss is not finite."""
 
 
@@ -104,7 +104,7 @@ class Recorder(Callback):
         loss = float(total) / (since * trainer.world_size * trainer.accumulate_grad_batches)
         self.curve.append({"step": step, "train_loss": loss, "val_accuracy": accuracy})
         if not math.isfinite(loss):
-            raise Diverged
+            raise DivergedError
         if accuracy > self.best["accuracy"]:
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
             self.best = {"accuracy": accuracy, "step": step, "weights": weights}
@@ -208,7 +208,7 @@ def _fit(trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) ->
     """Trains, continuing a stopped run; returns False if the loss stopped being finite."""
     try:
         trainer.fit(task, datamodule=module, ckpt_path=_resume_point(recorder), weights_only=True)
-    except Diverged:
+    except DivergedError:
         return False
     return True
 

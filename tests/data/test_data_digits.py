@@ -13,7 +13,7 @@ import vision_repro.data as data
 from vision_repro.data import cache as caches
 from vision_repro.data import splits as splits_module
 
-CHECKSUM = "d9b19655dc93b4dc0cdba7498942888082d558def3b8eca2c63dc972e56c2eb8"
+CHECKSUM = "c733d477bbb92fc1d4b106c92f33c7a4dd376c24d4a41bc3c09b3da8dfd2611f"
 
 
 def test_digits_are_scikit_learns_in_a_fixed_split(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_permutations_are_the_same_on_every_machine() -> None:
     assert permutation(8, 0, 1).tolist() != FROZEN
 
 
-FROZEN = [6, 3, 5, 0, 7, 2, 1, 4]
+FROZEN = [2, 4, 3, 6, 5, 0, 1, 7]
 
 
 @given(st.integers(1, 20), st.integers(0, 5), st.integers(0, 50), st.integers(1, 60))

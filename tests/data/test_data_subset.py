@@ -38,7 +38,7 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     assert subset.order(torch.arange(8) % 2, 0).tolist() == FROZEN
 
 
-FROZEN = [1, 0, 2, 7, 4, 3, 6, 5]
+FROZEN = [1, 0, 5, 4, 2, 3, 7, 6]
 
 
 @pytest.mark.parametrize(("size", "word"), [(101, "too large"), (9, "too small")])

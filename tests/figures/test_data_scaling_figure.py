@@ -109,8 +109,8 @@ def test_it_says_units_seeds_interval_data_and_preset() -> None:
     text = written(figure(rows()))
     words = (
         *("[%]", "training images", "5 seeds", "95 % t interval", "data set digits", "preset cpu", "Table 5"),
-        *("CNNs win with little data", "+21.0 [+18.5, +23.5] percentage points, 3 seeds", "no data set of that size"),
-        "Accuracy and data.",
+        *("CNNs win with little data", "+21.0 [+18.5, +23.5] points, 3 seeds", "no data set of that size"),
+        *("Accuracy and data.", "Claims: ViT, section 4.3; ViT, Figure 4"),
     )
     assert [word for word in words if word not in text] == []
     assert "diverged" not in text

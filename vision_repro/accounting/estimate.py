@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vision_repro.accounting.flops import forward_flops, training_flops
 from vision_repro.config import RunConfig
 
-# An assumption, printed with the number: bf16 dense peak of one NVIDIA A100 [FLOP/s] and the share that training reaches.
+# An assumption, printed with the number: bf16 peak of one NVIDIA A100 [FLOP/s] and the share that training reaches.
 PEAK, SHARE, DEVICE = 312e12, 0.4, "A100"
 
 
@@ -34,7 +34,10 @@ def estimate(runs: Sequence[RunConfig], planned: int) -> str:
         count[run.model] += 1
         images[run.model] += run.total_steps * run.global_batch
         total[run.model] += run_flops(run, forward[run.model])
-    lines = [f"{len(runs)} of {planned} runs to do", f"{'model':<28} {'runs':>5} {'images':>15} {'training FLOPs':>15} {'hours':>10}"]
+    lines = [
+        f"{len(runs)} of {planned} runs to do",
+        f"{'model':<28} {'runs':>5} {'images':>15} {'training FLOPs':>15} {'hours':>10}",
+    ]
     for name in count:
         hours = total[name] / (PEAK * SHARE) / 3600
         lines.append(f"{name:<28} {count[name]:>5} {images[name]:>15,} {total[name]:>15.3g} {hours:>10.2f}")

@@ -51,7 +51,7 @@ def _diverged(table: Table, settings: tuple[str, ...]) -> dict[tuple[Level, ...]
     """Returns the number of seeds that diverged by experiment, preset and setting."""
     seeds: dict[tuple[Level, ...], set[int]] = {}
     for row in table.rows:
-        if not row.ok:
+        if row.diverged:
             seeds.setdefault((row.experiment, row.preset, *(row.get(name) for name in settings)), set()).add(row.seed)
     return {key: len(found) for key, found in seeds.items()}
 

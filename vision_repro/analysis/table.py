@@ -39,8 +39,13 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """True if the run did not diverge and the number is finite; NaN is never a value, whatever the status says."""
+        """True if the run did not diverge and the number is finite; NaN in a good run is a number not measured."""
         return self.status == "ok" and math.isfinite(self.value)
+
+    @property
+    def diverged(self) -> bool:
+        """True if the run diverged: by its status, or by an infinite number whatever the status says."""
+        return self.status == "diverged" or math.isinf(self.value)
 
     def get(self, column: str) -> Level:
         """Returns the entry of a setting column or of a fixed column."""
@@ -97,7 +102,7 @@ class Table:
         return Table(rows)
 
     def values(self, metric: str, **setting: Level) -> dict[int, float]:
-        """Returns the metric by seed, ascending; diverged runs and numbers that are not finite are left out.
+        """Returns the metric by seed, ascending; diverged runs and missing numbers are left out.
 
         Raises:
             ValueError: if a column is unknown, or one seed has several rows because the setting is incomplete.
@@ -118,9 +123,9 @@ class Table:
         return sorted({row.get(column) for row in self.rows}, key=order)
 
     def diverged(self, **setting: Level) -> int:
-        """Returns the number of runs (setting and seed) that diverged or reported a number that is not finite."""
+        """Returns the number of runs (setting and seed) that diverged."""
         rows = self.select(**setting).rows
-        return len({(row.experiment, row.preset, *row.settings.values(), row.seed) for row in rows if not row.ok})
+        return len({(row.experiment, row.preset, *row.settings.values(), row.seed) for row in rows if row.diverged})
 
     def _check(self, column: str) -> None:
         known = (*BEFORE, *self.columns, *AFTER)

@@ -38,10 +38,15 @@ def verdicts_to_json(verdicts: Sequence[Verdict]) -> str:
 
 def estimate_text(item: Verdict) -> str:
     """Returns the quantity and its estimate, `ViT minus BiT: +1.2 [+0.3, +2.1] percentage points, 5 seeds`."""
-    if item.estimate is None or not item.subject:
-        return item.reason
+    return f"{item.subject}: {numbers_text(item)}" if item.estimate and item.subject else item.reason
+
+
+def numbers_text(item: Verdict) -> str:
+    """Returns the estimate and the note, without the name of the quantity, or the reason where there is no estimate."""
+    if item.estimate is None:
+        return item.note or item.reason
     scale, unit = _SHOWN.get(item.unit, (1.0, item.unit))
-    shown = f"{item.subject}: {describe(item.estimate, scale=scale, digits=1 if scale == 100 else 3, unit=unit)}"
+    shown = describe(item.estimate, scale=scale, digits=1 if scale == 100 else 3, unit=unit)
     return f"{shown}; {item.note}" if item.note else shown
 
 

@@ -119,11 +119,7 @@ def crop_resize(images: Tensor, boxes: Tensor) -> Tensor:
 def _weights(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Returns float32 `[B, size, size]`: the weight of each input pixel in each output pixel of a bilinear resize."""
     pixels = torch.arange(size, device=start.device)
-    scale = (length / size)[:, None]
-    centre = ((pixels + 0.5) * scale - 0.5).clamp(min=0)
-    last = (length - 1)[:, None]
-    below = centre.floor().long().clamp(max=last)
-    above = (below + 1).clamp(max=last)
-    share = (centre - below)[:, :, None]
+    centre = ((pixels + 0.5) * (length / size)[:, None] - 0.5).clamp(min=0).minimum((length - 1)[:, None])
     inputs = pixels - start[:, None]
-    return (inputs[:, None, :] == below[:, :, None]) * (1 - share) + (inputs[:, None, :] == above[:, :, None]) * share
+    # a triangle of width 2 around the centre; within the box, as the centre stays in it
+    return (centre[:, :, None] - inputs[:, None, :]).abs_().neg_().add_(1).clamp_(min=0)

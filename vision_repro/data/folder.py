@@ -26,7 +26,7 @@ from vision_repro.data.batch import Batch
 from vision_repro.data.crops import central, inception
 from vision_repro.data.decode import decode
 from vision_repro.data.listing import Files, FolderSplits, scan
-from vision_repro.data.module import ImageData
+from vision_repro.data.module import ImageData, Resumable
 from vision_repro.data.splits import Sizes, Splits
 from vision_repro.data.stream import Stream
 
@@ -109,7 +109,7 @@ class Images(Dataset[Sample | UserError]):
             return error
 
 
-class FolderBatches:
+class FolderBatches(Resumable):
     """Batches decoded by `workers` processes (0: in this one); the same for any number of them."""
 
     def __init__(self, images: Images, keys: Iterable[list[Key]], length: int, workers: int, pin: bool) -> None:

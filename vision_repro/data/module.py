@@ -12,6 +12,17 @@ from vision_repro.data.batch import Batch
 from vision_repro.data.stream import Share
 
 
+class Resumable:
+    """Tells Lightning that a loader can start in mid-epoch: its place is `trainer.global_step`, so nothing is stored."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing to store."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Has nothing to load."""
+
+
 class ImageData(LightningDataModule):
     """A LightningDataModule whose one epoch is the whole training, in an order fixed by (seed, step).
 

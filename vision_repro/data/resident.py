@@ -12,12 +12,12 @@ from torch import Tensor
 
 from vision_repro.data import subset as subsets
 from vision_repro.data.batch import Batch
-from vision_repro.data.module import ImageData
+from vision_repro.data.module import ImageData, Resumable
 from vision_repro.data.splits import Split, Splits
 from vision_repro.data.stream import Share, Stream
 
 
-class TrainBatches:
+class TrainBatches(Resumable):
     """The micro-batches of the steps first .. steps - 1; its length counts those before `first` too.
 
     Lightning counts a resumed epoch from its beginning, so that the length must not shrink.

@@ -17,7 +17,7 @@ def permutation(count: int, *words: int) -> Indices:
 
     RandomState's stream is frozen by numpy (NEP 19), so an order outlives numpy and torch versions.
     """
-    bits = np.random.MT19937(np.random.SeedSequence(words))
+    bits = np.random.PCG64(np.random.SeedSequence(words))
     return np.random.RandomState(bits).permutation(count).astype(np.int64, copy=False)
 
 

@@ -12,7 +12,7 @@ from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.intervals import Interval
 from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.summary import SummaryRow
-from vision_repro.analysis.verdicts import estimate_text
+from vision_repro.analysis.verdicts import numbers_text
 from vision_repro.figures.panels import Curve, draw, limits, say, size_axis
 from vision_repro.figures.style import TEXT_WIDTH, appearance, size_order, style, text_width, wrap
 
@@ -43,7 +43,7 @@ def data_scaling_figure(
     ours = [row for row in rows if row.preset == preset]
     direct, few = _curves(ours, "test_accuracy"), _curves(ours, f"few_shot_{shots}")
     with style():
-        notes = wrap(_notes(ours, direct, few, dataset, preset, shots, caption), _SMALL, width - 0.1)
+        notes = wrap(_notes(ours, verdicts, direct, few, dataset, preset, shots, caption), _SMALL, width - 0.1)
         judged = [(item.verdict, wrap(_claim(item), _SMALL, width - 0.8)) for item in verdicts]
         lines = len(notes) + sum(len(text) for _, text in judged)
         legends = _LEGEND_LINE * max(3, math.ceil(len({c.model for c in direct + few}) / 2))
@@ -129,11 +129,12 @@ def _legends(figure: Figure, axes: Sequence[Axes], top: float) -> None:
 
 
 def _claim(item: Verdict) -> str:
-    return f"{item.statement.rstrip('.')} ({item.source}). {estimate_text(item)}."
+    return f"{item.statement.rstrip('.')}: {numbers_text(item).replace('percentage points', 'points')}."
 
 
 def _notes(
     rows: Sequence[SummaryRow],
+    verdicts: Sequence[Verdict],
     direct: Sequence[Curve],
     few: Sequence[Curve],
     dataset: str,
@@ -143,16 +144,18 @@ def _notes(
 ) -> str:
     counts = sorted({point.n for curve in (*direct, *few) for point in curve.points.values()})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0] if counts else 0} seeds"
+    sources = "; ".join(dict.fromkeys(item.source for item in verdicts))
     level = f"{100 * rows[0].interval.level:g} %" if rows else "95 %"
     band = f"mean over {seeds}; bands and bars: {level} t interval over seeds"
     ours = "one seed, no interval" if counts == [1] else band
     parts = (
-        caption,
+        caption[:1].upper() + caption[1:] + ("." if caption and caption[-1] not in ".!?" else ""),
         f"(a), (b): data set {dataset}, preset {preset}; {ours}.",
         f"(b): least-squares probe of the frozen features on {shots} images a class.",
         _lost(direct),
         "(c): the paper's numbers (ViT, Table 5), fine-tuned at 384 pixels after pre-training on ImageNet"
         " (1.3M images), ImageNet-21k (14M) or JFT-300M (303M).",
+        f"Claims: {sources}; points are percentage points." if sources else "",
     )
     return " ".join(part for part in parts if part)
 

@@ -94,11 +94,12 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
 
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Breaks a text into lines that are at most `width` inches wide at `size` points (a longer word stands alone)."""
-    space = text_width("i i", size) - 2 * text_width("i", size)
+    bars = text_width("||", size)  # around a word, so that the room at its sides counts
+    space = text_width("| |", size) - bars
     lines: list[list[str]] = [[]]
     used = 0.0
     for word in text.split():
-        wide = space + text_width(word, size)
+        wide = space + text_width(f"|{word}|", size) - bars
         if lines[-1] and used + wide > width:
             lines.append([])
             used = 0.0

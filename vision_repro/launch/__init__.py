@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vision_repro.config import UserError, option, check_choices
+from vision_repro.config import UserError, check_choices, option
 
 
 @dataclass(frozen=True)

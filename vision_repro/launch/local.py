@@ -25,7 +25,7 @@ from typing import Any
 from vision_repro.config import RunConfig, UserError
 from vision_repro.launch import Launch
 from vision_repro.launch.device import cores
-from vision_repro.results import DiskFull, Lock, RunFolder
+from vision_repro.results import DiskFullError, Lock, RunFolder
 
 Event = Callable[[RunConfig, dict[str, Any]], None]
 # torch._dynamo is what the first optimizer step would import.
@@ -85,7 +85,9 @@ class Failure:
 class Pool:
     """Carries out runs, several at a time, each under its folder's lock."""
 
-    def __init__(self, launch: Launch, accelerator: str, place: Callable[[RunConfig, Callable[..., None]], Any], event: Event) -> None:
+    def __init__(
+        self, launch: Launch, accelerator: str, place: Callable[[RunConfig, Callable[..., None]], Any], event: Event
+    ) -> None:
         """Takes what makes a run's `Place` and who hears of progress (`event(config, message)`)."""
         self.launch, self.accelerator, self.place, self.event = launch, accelerator, place, event
         self.size = workers(launch, accelerator)
@@ -151,10 +153,10 @@ class Pool:
 
     def _listen(self, timeout: float | None) -> None:
         """Waits for news of any worker and acts on it."""
-        pipes = {job.pipe: job for job in self.jobs if job.pipe is not None}
-        sentinels = {process.sentinel: job for job in self.jobs for process in job.ranks if process.exitcode is None}
-        for source in wait([*pipes, *sentinels], timeout):
-            job = pipes.get(source) or sentinels.get(source)  # type: ignore[call-overload]
+        sources: dict[Any, Job] = {job.pipe: job for job in self.jobs}
+        sources |= {process.sentinel: job for job in self.jobs for process in job.ranks if process.exitcode is None}
+        for source in wait(list(sources), timeout):
+            job = sources[source]
             if job in self.jobs:
                 self._attend(job)
 
@@ -178,7 +180,7 @@ class Pool:
             return
         reason = str(job.last.get("reason") or f"a worker ended with code {[p.exitcode for p in job.ranks]}")
         if kind == "disk":
-            raise DiskFull(reason)
+            raise DiskFullError(reason)
         if kind == "user":
             raise UserError(reason)
         self.failures.append(Failure(job.config, reason, user=False))
@@ -196,7 +198,9 @@ class Pool:
         os._exit(code)
 
 
-def _carry_out(config: RunConfig, place: Callable[..., Any], tell: Callable[[dict[str, Any]], None], threads: int) -> int:
+def _carry_out(
+    config: RunConfig, place: Callable[..., Any], tell: Callable[[dict[str, Any]], None], threads: int
+) -> int:
     import torch
 
     from vision_repro import run
@@ -204,7 +208,7 @@ def _carry_out(config: RunConfig, place: Callable[..., Any], tell: Callable[[dic
     torch.set_num_threads(max(1, threads))
     try:
         result = run.execute(config, place(config, lambda values: tell({"kind": "step", **values})))
-    except DiskFull as error:
+    except DiskFullError as error:
         tell({"kind": "disk", "reason": str(error)})
     except UserError as error:
         tell({"kind": "user", "reason": str(error)})
@@ -281,4 +285,3 @@ def external_ranks() -> bool:
     """Returns whether torchrun or srun has started this process as one rank of several."""
     several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
     return several and ("LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ)
-

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,14 @@ def do_runs(planned: Plan) -> tuple[int, bool]:
     if not waiting:
         return 0, True
     if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not local.external_ranks():
-        raise UserError(f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun.")
+        raise UserError(
+            f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun."
+        )
     if sys.stderr.isatty() or len(planned.runs) > 1:
-        print(f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.runs)} runs to do", file=sys.stderr)
+        print(
+            f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.runs)} runs to do",
+            file=sys.stderr,
+        )
     local.preload()
     accelerator = device.resolve_accelerator(planned.launch.accelerator)
     check(planned, waiting)
@@ -70,7 +76,7 @@ def prepare(planned: Plan, runs: list[RunConfig]) -> None:
     """Reads each data set once, in a child, so that a download or a broken file comes before the first run."""
     for dataset, image_size in sorted({(run.dataset, run.image_size) for run in runs}):
         chosen = [run for run in runs if run.dataset == dataset and run.image_size == image_size]
-        _in_child(lambda chosen=chosen: _write_subsets(planned, chosen))
+        _in_child(partial(_write_subsets, planned, chosen))
 
 
 def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
@@ -137,9 +143,15 @@ def _places(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[
     def place(run: RunConfig, report: Callable[[dict[str, Any]], None]) -> Place:
         precision, why = settled[run.model, run.image_size, run.precision]
         return Place(
-            folder=planned.folder(run), launch=planned.launch, cache=cache_folder(), settings=planned.experiment.settings,
-            precision=precision, why_precision=why, accelerator=accelerator, report=report,
-        )  # fmt: skip
+            folder=planned.folder(run),
+            launch=planned.launch,
+            cache=cache_folder(),
+            settings=planned.experiment.settings,
+            precision=precision,
+            why_precision=why,
+            accelerator=accelerator,
+            report=report,
+        )
 
     return place
 
@@ -174,7 +186,9 @@ class Progress:
     def _line(self, run: RunConfig, message: dict[str, Any]) -> None:
         result = message.get("result", {})
         test = (result.get("metrics", {}).get("test_accuracy") or {}).get("value")
-        text = message.get("reason") or (f"test {test:.3f}" if test is not None else result.get("status", "done elsewhere"))
+        text = message.get("reason") or (
+            f"test {test:.3f}" if test is not None else result.get("status", "done elsewhere")
+        )
         left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
         tqdm.write(f"[{self.done}/{self.total}] {self.name(run)}: {text} ({left:.0f} s left)", file=sys.stderr)
 
@@ -190,7 +204,10 @@ def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any],
         failures = pool.run(runs, planned.folder)
     except KeyboardInterrupt:
         progress.close()
-        print(f"Stopped: {progress.done} of {len(runs)} runs are done and kept; the same command continues.", file=sys.stderr)
+        print(
+            f"Stopped: {progress.done} of {len(runs)} runs are done and kept; the same command continues.",
+            file=sys.stderr,
+        )
         return 130, False
     finally:
         progress.close()
@@ -208,4 +225,3 @@ def _in_this_process(planned: Plan, runs: list[RunConfig], places: Callable[...,
         execute(run, places(run, lambda message: None))
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     return 0, rank == 0
-

@@ -43,7 +43,9 @@ def read(file: Path) -> Sweep:
     try:
         found = yaml.safe_load(file.read_text())
     except OSError as error:
-        raise UserError(f'"{file}" cannot be read ({error.strerror}): give a sweep file such as sweeps/data_scaling.yaml.') from None
+        raise UserError(
+            f'"{file}" cannot be read ({error.strerror}): give a sweep file such as sweeps/data_scaling.yaml.'
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f'"{file}" is not YAML: expected a W&B sweep file.') from None
     try:
@@ -51,9 +53,13 @@ def read(file: Path) -> Sweep:
         tokens = {name: _values(entry) for name, entry in found["parameters"].items()}
         method, metric = found["method"], found.get("metric", {}).get("name", "val_accuracy")
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(f'"{file}" is no sweep file: expected method, command (python -m experiments.name) and parameters.') from None
+        raise UserError(
+            f'"{file}" is no sweep file: expected method, command (python -m experiments.name) and parameters.'
+        ) from None
     if method != "grid":
-        raise UserError(f'"{file}" has method "{method}": only "grid" runs here; start the others with wandb sweep and wandb agent.')
+        raise UserError(
+            f'"{file}" has method "{method}": only "grid" runs here; start the others with wandb sweep and wandb agent.'
+        )
     axes = tuple(name for name, values in tokens.items() if len(values) > 1)
     words = tuple(f"--{name}={','.join(map(str, values))}" for name, values in tokens.items())
     return Sweep(file.stem, importlib.import_module(module).EXPERIMENT, words, axes, metric)
@@ -71,7 +77,7 @@ def _values(entry: Mapping[str, Any]) -> list[Any]:
 
 
 def best(rows: Table, metric: str, by: str, over: str) -> dict[str, Any]:
-    """Returns for each level of `by` the level of `over` with the highest mean of the metric; a diverged run counts as 0."""
+    """Returns for each level of `by` the level of `over` with the highest mean metric; a diverged run counts as 0."""
     chosen: dict[str, Any] = {}
     for level in rows.levels(by):
         means = {}
@@ -89,7 +95,9 @@ def conclude(sweep: Sweep, planned: Plan) -> None:
     lines = table_csv(spec, map(planned.folder, planned.runs)).splitlines(keepends=True)
     out = planned.root / sweep.name
     place = spec.columns.index("metric")
-    write_atomic(out / TABLE_NAME, lines[0] + "".join(line for line in lines[1:] if line.split(",")[place] == sweep.metric))
+    write_atomic(
+        out / TABLE_NAME, lines[0] + "".join(line for line in lines[1:] if line.split(",")[place] == sweep.metric)
+    )
     table = Table.read(out / TABLE_NAME)
     write_atomic(out / "summary.csv", to_csv(summarise(table, settings)))
     print(f"Table: {out}/{TABLE_NAME}")

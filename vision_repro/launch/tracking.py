@@ -58,7 +58,9 @@ class Tracker:
             save_dir=str(folder),
             mode=mode(),
             log_model=False,
-            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False),
+            settings=wandb.Settings(
+                console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False
+            ),
         )
         logger.experiment.config.update(values, allow_val_change=True)
         self.logger = logger

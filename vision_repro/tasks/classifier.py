@@ -50,9 +50,16 @@ class Classifier(LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, *, lr: float, weight_decay: float, steps: int, warmup: float = 0.1, grad_clip: float = 1.0,
+        self,
+        model: nn.Module,
+        *,
+        lr: float,
+        weight_decay: float,
+        steps: int,
+        warmup: float = 0.1,
+        grad_clip: float = 1.0,
         augmentation: str = "none",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Takes an architecture that maps `[B, C, H, W]` to logits `[B, K]`.
 
         `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off.
