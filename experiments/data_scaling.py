@@ -59,7 +59,7 @@ def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
 
 _DIGITS = RunConfig(dataset="digits", image_size=8, steps=300, global_batch=32, evaluations=6)
 _CIFAR = RunConfig(
-    dataset="cifar10", image_size=32, steps=600, global_batch=64, evaluations=6, augmentation="crop-flip"
+    dataset="cifar10", image_size=32, steps=400, global_batch=64, evaluations=5, augmentation="crop-flip"
 )
 _SIZES = (9_000_000, 30_000_000, 90_000_000, 300_000_000)
 
@@ -74,7 +74,7 @@ PRESETS = {
         cost="about 5 minutes on two cores; scikit-learn's digits, offline",
     ),
     "cifar": Preset(
-        base=_CIFAR, axes={"model": family(32)[:-1], "train_size": (500, 1500, 5000, 15000, 49000)}, seeds=3,
+        base=_CIFAR, axes={"model": family(32)[:-1], "train_size": (500, 2500, 12000, 49000)}, seeds=3,
         cost="within an hour on two cores; CIFAR-10",
     ),
     "gpu": Preset(

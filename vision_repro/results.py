@@ -6,6 +6,7 @@ weights) and last of all `result.json`: a run whose `result.json` stands is done
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import fcntl
@@ -48,7 +49,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise disk_error(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def disk_error(path: Path, error: OSError) -> UserError:

@@ -84,7 +84,7 @@ def test_every_image_becomes_three_channels_of_the_right_size(root: Path) -> Non
     assert (images[position] == images[position][:1]).all()
 
 
-def test_order_and_pixels_are_the_same_with_workers_and_with_persistent_seeds(root: Path) -> None:
+def test_order_and_pixels_are_the_same_with_and_without_workers(root: Path) -> None:
     alone, helped = (joined(module(root, workers=workers).train_dataloader()) for workers in (0, 2))
     assert equal(alone, helped)
     assert not equal(alone, joined(module(root, seed=4).train_dataloader()))

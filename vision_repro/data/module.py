@@ -13,7 +13,7 @@ from vision_repro.data.stream import Share
 
 
 class Resumable:
-    """Tells Lightning that a loader can start in mid-epoch: its place is `trainer.global_step`, so nothing is stored."""
+    """Tells Lightning that a loader can start in mid-epoch: its place is `trainer.global_step`, nothing is stored."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns nothing to store."""

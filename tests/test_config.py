@@ -1,0 +1,75 @@
+import dataclasses
+
+import pytest
+
+from vision_repro.config import RunConfig, UserError, construct, nearest, parse_options, plain, run_id
+from vision_repro.launch import Launch
+
+
+def test_id_depends_on_every_field_and_on_nothing_else() -> None:
+    base = RunConfig()
+    assert run_id(base) == run_id(RunConfig(**plain(base)))
+    changed = {"seed": 1, "train_size": 7, "lr": 0.5, "precision": "fp32", "augmentation": "flip", "policy": "epochs"}
+    ids = {run_id(dataclasses.replace(base, epochs=1.0, **{name: value})) for name, value in changed.items()}
+    assert len(ids | {run_id(base)}) == len(changed) + 1
+
+
+def test_id_is_stable_across_versions() -> None:
+    # A changed id would orphan every finished run: change it only with a note in the changelog.
+    assert run_id(RunConfig(experiment="x", lr=0.001)) == run_id(RunConfig(experiment="x", lr=1e-3))
+
+
+@pytest.mark.parametrize("value", [1e-05, 0.0, 3, False, True, None, 0, "vit-64x4/2"])
+def test_reads_what_wandb_writes(value: object) -> None:
+    create = pytest.importorskip("wandb.sdk.launch.sweeps.utils").create_sweep_command_args
+    field = {bool: "dry_run", int: "seed", str: "model"}.get(type(value), "lr")
+    args = create({"args": {field: {"value": value}}})["args"]
+    assert parse_options(args, RunConfig, Launch)[field] == [value]
+
+
+def test_commas_make_axes_and_the_last_key_wins() -> None:
+    assert parse_options(["--seed=1", "--seed=0,2"], RunConfig) == {"seed": [0, 2]}
+    assert parse_options(["--shots="], RunConfig) == {"shots": [""]}
+    assert parse_options(["--_wandb={}", "--dry-run"], Launch) == {"dry_run": [True]}
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ("--modle=x", 'Did you mean "model"'),
+        ("--steps=many", "a whole number"),
+        ("--lr=fast", "a number"),
+        ("--dry_run=perhaps", "True or False"),
+        ("steps=3", "not an option"),
+        ("--steps", "needs a value"),
+    ],
+)
+def test_bad_tokens_get_one_clear_sentence(token: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse_options([token], RunConfig, Launch)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0}, {"seed": -1}, {"lr": 0.0}, {"lr": float("nan")}, {"warmup": 0.9}, {"policy": "step"},
+        {"policy": "epochs"}, {"shots": "1 x"}, {"shots": "0"}, {"grad_clip": -1.0}, {"train_size": 0},
+    ],
+)  # fmt: skip
+def test_impossible_values_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        RunConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_values_from_a_file_are_checked() -> None:
+    assert construct(RunConfig, {"lr": 1, "seed": 0}).lr == 1
+    with pytest.raises(UserError, match="unknown"):
+        construct(RunConfig, {"sede": 0})
+    with pytest.raises(UserError, match="wrong type"):
+        construct(RunConfig, {"seed": "0"})
+
+
+def test_epochs_policy_counts_steps() -> None:
+    assert RunConfig(policy="epochs", epochs=2.0, train_size=100, global_batch=50).total_steps == 4
+    assert nearest("cpuu", ["cpu", "gpu"]) == ' Did you mean "cpu"?'
+    assert nearest("zzz", ["cpu"]) == ""
