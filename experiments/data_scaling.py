@@ -78,9 +78,9 @@ PRESETS = {
         cost="within an hour on two cores; CIFAR-10",
     ),
     "gpu": Preset(
-        base=replace(_CIFAR, steps=12_000, evaluations=20, shots="1 5 10 25"),
-        axes={"dataset": ("cifar10",), "model": family(32), "train_size": (500, 2000, 7000, 20000, 49000)}, seeds=3,
-        cost="about an hour on one GPU; CIFAR-10 (DATASET by ARGS=--dataset=cifar100)",
+        base=replace(_CIFAR, steps=8000, global_batch=256, evaluations=20, shots="1 5 10"),
+        axes={"model": family(32), "train_size": (500, 2500, 12000, 49000)}, seeds=3,
+        cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
     ),
     "paper": Preset(
         base=replace(
@@ -169,11 +169,10 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     dataset = str(preset.axes.get("dataset", (base.dataset,))[0])
     budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
     rates = LEARNING_RATES.get(dataset, {})
-    tuned = "lr of each model searched on val" if rates else "untuned lr"
-    chosen = ", ".join(f"{model} {rate:g}" for model, rate in rates.items() if model in preset.axes["model"])
-    caption = f"equal {budget} of {base.global_batch} images; best weights on val; {tuned}" + (
-        f": {chosen}" if chosen else ""
-    )
+    chosen = ", ".join(f"{model} {rates.get(str(model), UNTUNED):g}" for model in preset.axes["model"])
+    untuned = [str(model) for model in preset.axes["model"] if model not in rates]
+    searched = f"searched on val in sweeps/data_scaling_lr_*.yaml, untuned for {', '.join(untuned) or 'none'}"
+    caption = f"equal {budget} of {base.global_batch} images; best weights on val; peak lr {chosen} ({searched})"
     return data_scaling_figure(rows, verdicts, dataset=dataset, preset=name, caption=caption)
 
 
