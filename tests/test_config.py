@@ -70,6 +70,6 @@ def test_values_from_a_file_are_checked() -> None:
 
 
 def test_epochs_policy_counts_steps() -> None:
-    assert RunConfig(policy="epochs", epochs=2.0, train_size=100, global_batch=50).total_steps == 4
+    assert RunConfig(policy="epochs", epochs=2.0, train_size=100, global_batch=50, evaluations=3).total_steps == 6
     assert nearest("cpuu", ["cpu", "gpu"]) == ' Did you mean "cpu"?'
     assert nearest("zzz", ["cpu"]) == ""

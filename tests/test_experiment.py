@@ -20,7 +20,15 @@ from vision_repro.experiment import grid, plan
 from vision_repro.launch import sweep
 
 ROOT = Path(__file__).parent.parent
-TINY = ("--preset=smoke", "--model=vit-32x4/2", "--train_size=20,40", "--seeds=2", "--steps=4", "--evaluations=2")
+TINY = (
+    "--preset=smoke",
+    "--model=vit-32x4/2",
+    "--train_size=20,40",
+    "--seeds=2",
+    "--steps=4",
+    "--evaluations=2",
+    "--precision=fp32",
+)
 
 
 def start(out: Path, *tokens: str, module: str = "experiments.data_scaling", **env: str) -> subprocess.Popen[str]:
@@ -159,13 +167,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    code, text, err = finish(start(out, *TINY, "--seeds=1", "--train_size=20", "--lr=0.001,1e30", "--grad_clip=0"))
+    file = tmp_path / "wild.yaml"
+    values = {token[2:].split("=")[0]: {"values": token.split("=")[1].split(",")} for token in TINY}
+    values |= {"lr": {"values": [0.001, 1e30]}, "grad_clip": {"value": 0}, "seeds": {"value": 1}}
+    command = ["python", "-m", "experiments.data_scaling", "${args}"]
+    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": values}))
+    code, _, err = finish(start(tmp_path / "out", str(file), module="vision_repro.launch.sweep"))
     assert code == 0, err
-    rows = table(out).decode()
-    assert ",diverged,test_accuracy,nan," in rows
-    assert ",ok,test_accuracy,0." in rows
-    assert "diverged" in text + err
+    rows = (tmp_path / "out/data_scaling/wild/table.csv").read_text()
+    assert rows.count(",diverged,val_accuracy,nan,") == 2
+    assert rows.count(",ok,val_accuracy,0.") == 2
+    assert "diverged" in err
 
 
 @pytest.mark.slow
@@ -187,6 +199,7 @@ def test_wandb_offline_leaves_one_run_each_and_a_broken_one_harms_none(undisturb
         (("--modle=x",), 'Did you mean "model"'),
         (("--seeds=0",), "too small"),
         (("--devices=1,2",), "one value"),
+        (("--lr=0.1,0.2",), "the figure compares"),
     ],
 )
 def test_bad_options_are_refused_at_once(tokens: tuple[str, ...], words: str) -> None:
@@ -247,7 +260,7 @@ def test_the_learning_rates_are_the_outcome_of_the_committed_searches() -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_sweep_file_is_what_its_experiment_runs(file: Path) -> None:
     read = sweep.read(file)
-    planned = plan(read.experiment, read.tokens)
+    planned = plan(read.experiment, read.tokens, sweep=True)
     assert len(set(planned.runs)) == len(planned.runs)
     if file.stem.startswith("data_scaling_lr"):
         assert {run.lr for run in planned.runs} == set(data_scaling.SEARCH_GRID)

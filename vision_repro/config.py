@@ -99,10 +99,11 @@ class RunConfig:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the run under its policy."""
+        """Optimizer steps of the run under its policy; under `epochs` rounded up to a multiple of `evaluations`."""
         if self.policy == "steps":
             return self.steps
-        return max(1, round(self.epochs * self.train_size / self.global_batch))
+        needed = self.epochs * self.train_size / self.global_batch
+        return math.ceil(needed / self.evaluations) * self.evaluations
 
 
 def check_choices(config: Any) -> None:

@@ -100,8 +100,10 @@ def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, 
     return tuple(runs)
 
 
-def plan(experiment: Experiment, tokens: Sequence[str]) -> Plan:
+def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) -> Plan:
     """Returns the runs that a command line asks for; `--key=a,b` makes a key an axis of the grid.
+
+    A sweep may have any field as an axis, an experiment only those that its figure compares, and the seed.
 
     Raises:
         UserError: for anything in it that cannot be.
@@ -117,6 +119,9 @@ def plan(experiment: Experiment, tokens: Sequence[str]) -> Plan:
     if launch.data_root is None and os.environ.get("VISION_REPRO_DATA"):
         launch = replace(launch, data_root=os.environ["VISION_REPRO_DATA"])
     seeds = _single("seeds", values.pop("seeds", [None]))
+    for key, given in values.items():
+        if len(given) > 1 and not sweep and key not in (*experiment.settings, "seed"):
+            raise UserError(f"--{key} takes one value here: the figure compares {', '.join(experiment.settings)} only.")
     if seeds is not None and int(seeds) < 1:
         raise UserError(f"--seeds={seeds} is too small: expected at least 1.")
     changed = replace(

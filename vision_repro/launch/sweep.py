@@ -114,7 +114,7 @@ def main(tokens: Sequence[str]) -> int:
         if not tokens or tokens[0].startswith("--"):
             raise UserError("Give a sweep file, such as sweeps/data_scaling.yaml.")
         sweep = read(Path(tokens[0]))
-        planned = plan(sweep.experiment, [*sweep.tokens, *tokens[1:]])
+        planned = plan(sweep.experiment, [*sweep.tokens, *tokens[1:]], sweep=True)
         from vision_repro.launch.session import do_runs
 
         code, writes = do_runs(planned)
