@@ -59,7 +59,7 @@ class Tracker:
             mode=mode(),
             log_model=False,
             settings=wandb.Settings(
-                console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False
+                init_timeout=30, console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False
             ),
         )
         logger.experiment.config.update(values, allow_val_change=True)
