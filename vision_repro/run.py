@@ -295,6 +295,12 @@ def _write_weights(folder: RunFolder, task: Classifier) -> None:
     write_atomic(folder.path / "weights.ckpt", buffer.getvalue())
 
 
+def this_rank() -> int:
+    """Returns the number of this process among the run's ranks, as the engine, torchrun or srun told it."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
 def check_division(config: RunConfig, launch: Launch) -> None:
     """Raises UserError if steps or batch do not divide as the config and the devices ask."""
     if config.total_steps % config.evaluations:
@@ -325,7 +331,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     check_division(config, place.launch)
     torch.set_float32_matmul_precision("high" if place.accelerator == "gpu" else "highest")
     module = _datamodule(config, place)
-    main_rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    main_rank = this_rank() == 0
     if main_rank:
         folder.open()
     tracker = Tracker(config, folder.id, folder.path, place.settings, main_rank and place.launch.wandb != "off")

@@ -219,9 +219,8 @@ def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any],
 
 def _in_this_process(planned: Plan, runs: list[RunConfig], places: Callable[..., Any]) -> tuple[int, bool]:
     """Carries out the runs one by one as one rank of a group that torchrun or srun started."""
-    from vision_repro.run import execute
+    from vision_repro.run import execute, this_rank
 
     for run in runs:
         execute(run, places(run, lambda message: None))
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-    return 0, rank == 0
+    return 0, this_rank() == 0
