@@ -96,9 +96,13 @@ def main(options: Sequence[str]) -> int:
     kinds = [(as_pil, workers) for as_pil in (False, True) for workers in (0, 2)]
     found = in_turns([partial(ours, data), *(partial(theirs, data, *kind, batches) for kind in kinds)], rounds)
     fast = found[0]
-    rows = [Row(f"{median(fast):,.0f} images/s, against the best DataLoader", ratios(fast, best(found[1:])), "x", ">= 4")]
+    rows = [
+        Row(f"{median(fast):,.0f} images/s, against the best DataLoader", ratios(fast, best(found[1:])), "x", ">= 4")
+    ]
     for (as_pil, workers), rates in zip(kinds, found[1:], strict=True):
-        what = f"against v2 on {'PIL images' if as_pil else 'tensors'}, {workers} workers ({median(rates):,.0f} images/s)"
+        what = (
+            f"against v2 on {'PIL images' if as_pil else 'tensors'}, {workers} workers ({median(rates):,.0f} images/s)"
+        )
         rows.append(Row(what, ratios(fast, rates)))
     show("Images in memory, crop and flip, 32x32", rows)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
@@ -15,38 +14,13 @@ quiet_threads()
 
 import torch  # noqa: E402
 
-from benchmarks.workload import CLASSES, random_split  # noqa: E402
-from vision_repro import models  # noqa: E402
+from benchmarks.workload import a_task, random_split, train  # noqa: E402
 from vision_repro.data.batch import Batch  # noqa: E402
-from vision_repro.tasks.classifier import Classifier  # noqa: E402
 
 # model, image size [pixels]
 MODELS = (("vit-128x4/4", 32), ("bit-r14x0.3125/2", 32), ("bit-r26x0.5", 32))
 THREADS = 2
 BATCH = 64
-
-
-def a_task(model_name: str, size: int, bf16: bool) -> Classifier:
-    """Returns the task as a run builds it on a CPU."""
-    torch.manual_seed(0)
-    model = models.build(model_name, image_size=size, classes=CLASSES)
-    models.use_explicit_attention(model, bf16)
-    return Classifier(model, lr=1e-3, weight_decay=0.1, steps=10_000)
-
-
-def train(task: Classifier, optimizer: torch.optim.Optimizer, batch: Batch, bf16: bool, steps: int) -> float:
-    """Returns the median time of a training step [s]."""
-    times = []
-    for index in range(steps):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = task.training_step(batch, index)
-        optimizer.zero_grad()
-        loss.backward()
-        task.configure_gradient_clipping(optimizer)
-        optimizer.step()
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def compare(model_name: str, size: int, steps: int, rounds: int) -> Row:

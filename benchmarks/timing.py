@@ -34,11 +34,11 @@ class Row:
         return self.what, f"{self.value:.3g} {self.unit}", f"{low:.3g} to {high:.3g}", goal
 
 
-def in_turns(ways: Sequence[Callable[[], float]], rounds: int) -> list[tuple[float, ...]]:
+def in_turns(ways: Sequence[Callable[[], float]], rounds: int, warm_up: int = 1) -> list[tuple[float, ...]]:
     """Returns, for each way, what it measured in each round; the ways take turns (A B A B), so that both see the
-    same machine. The first round is a warm-up and dropped.
+    same machine. The first `warm_up` rounds are dropped.
     """
-    measured = [tuple(way() for way in ways) for _ in range(rounds + 1)][1:]
+    measured = [tuple(way() for way in ways) for _ in range(warm_up + rounds)][warm_up:]
     return list(zip(*measured, strict=True))
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
 
-from vision_repro import run
+from vision_repro import models, run
 from vision_repro.config import RunConfig
+from vision_repro.data.batch import Batch
 from vision_repro.data.resident import ResidentData
 from vision_repro.data.splits import Split, Splits
 from vision_repro.launch import Launch
 from vision_repro.launch.tracking import Tracker
 from vision_repro.results import RunFolder
+from vision_repro.tasks.classifier import Classifier
 
 CLASSES = 10
 
@@ -46,3 +51,26 @@ def recorder(config: RunConfig, place: run.Place, data: ResidentData) -> run.Rec
     """Returns the callback that `run.execute` hands the Trainer."""
     tracker = Tracker(config, place.folder.id, place.folder.path, place.settings, enabled=False)
     return run.Recorder(config, place, tracker, data.expected("val"))
+
+
+def a_task(model_name: str, size: int, bf16: bool) -> Classifier:
+    """Returns the task as a run builds it on a CPU."""
+    torch.manual_seed(0)
+    model = models.build(model_name, image_size=size, classes=CLASSES)
+    models.use_explicit_attention(model, bf16)
+    return Classifier(model, lr=1e-3, weight_decay=0.1, steps=10_000)
+
+
+def train(task: Classifier, optimizer: torch.optim.Optimizer, batch: Batch, bf16: bool, steps: int) -> float:
+    """Returns the median time of a training step [s]."""
+    times = []
+    for index in range(steps):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss: Any = task.training_step(batch, index)
+        optimizer.zero_grad()
+        loss.backward()
+        task.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    return median(times)

@@ -35,8 +35,19 @@ from vision_repro.models.pairs import HYBRIDS, PAIRS
 # grid of sweeps/data_scaling_lr_*.yaml. The searches stand in results/data_scaling/data_scaling_lr_*/table.csv, and a
 # test checks that these are their outcome.
 LEARNING_RATES: dict[str, dict[str, float]] = {
-    "digits": {},
-    "cifar10": {},
+    "digits": {
+        "bit-r11x0.15": 0.01,
+        "bit-r11x0.3125": 0.003,
+        "r8x0.25+vit-64x3/2": 0.001,
+        "vit-32x4/2": 0.01,
+        "vit-64x4/2": 0.003,
+    },
+    "cifar10": {
+        "bit-r11x0.3125/2": 0.003,
+        "bit-r14x0.3125/2": 0.003,
+        "vit-128x4/4": 0.001,
+        "vit-64x4/4": 0.001,
+    },
 }
 # What a model without a search gets; the figure's caption says so.
 UNTUNED = 1e-3
