@@ -205,13 +205,13 @@ def main(options: Sequence[str]) -> int:
     quick = "--quick" in options
     silence()
     torch.set_num_threads(1)
-    rounds = 1 if quick else 6
+    rounds = 1 if quick else 5
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         rows = [
-            rates(root, "vit-64x4/2", 8, 12 if quick else 80, rounds),
-            rates(root, "vit-128x4/4", 32, 8 if quick else 16, rounds),
-            *extra(root, 50 if quick else 800, rounds),
+            rates(root, "vit-64x4/2", 8, 12 if quick else 60, rounds),
+            rates(root, "vit-128x4/4", 32, 8 if quick else 14, rounds),
+            *extra(root, 50 if quick else 600, rounds),
         ]
     show("A training step, on one thread", rows)
     return 0

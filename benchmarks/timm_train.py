@@ -46,14 +46,11 @@ def architecture() -> list[str]:
     from vision_repro.models import build
 
     model: Any = build(MODEL, image_size=SIZE, classes=10)
-    patch, heads = model.patch_embed.patch_size[0], model.blocks[0].attn.num_heads
-    shape = [
-        f"img_size={SIZE}",
-        f"patch_size={patch}",
-        f"embed_dim={model.embed_dim}",
-        f"depth={len(model.blocks)}",
-        f"num_heads={heads}",
-    ]
+    facts = {
+        "img_size": SIZE, "patch_size": model.patch_embed.patch_size[0], "embed_dim": model.embed_dim,
+        "depth": len(model.blocks), "num_heads": model.blocks[0].attn.num_heads,
+    }  # fmt: skip
+    shape = [f"{name}={number}" for name, number in facts.items()]
     return ["--model", "vit_tiny_patch16_224", "--img-size", str(SIZE), "--num-classes", "10", "--model-kwargs", *shape]
 
 

@@ -68,7 +68,7 @@ def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
     return replace(config, lr=LEARNING_RATES.get(config.dataset, {}).get(config.model, UNTUNED))
 
 
-_DIGITS = RunConfig(dataset="digits", image_size=8, steps=300, global_batch=32, evaluations=6)
+_DIGITS = RunConfig(dataset="digits", image_size=8, steps=200, global_batch=32, evaluations=5)
 _CIFAR = RunConfig(
     dataset="cifar10", image_size=32, steps=800, global_batch=64, evaluations=8, augmentation="crop-flip"
 )

@@ -151,4 +151,5 @@ class Classifier(LightningModule):
         scaled there.
         """
         if self.grad_clip:
-            nn.utils.clip_grad_norm_(self.parameters(), self.grad_clip)
+            parameters = [item for group in optimizer.param_groups for item in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.grad_clip)
