@@ -45,7 +45,8 @@ def code() -> dict[str, Any]:
 
 
 def command() -> str:
-    """Returns the command line of this process, without the path of the interpreter or of the script."""
+    """Returns the command line of this process, without the folders of this machine: they decide no number."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     script = ["-m", spec.name] if spec and spec.name != "__main__" else [Path(sys.argv[0]).name]
-    return shlex.join(["python", *script, *sys.argv[1:]])
+    told = [token for token in sys.argv[1:] if not token.startswith(("--out=", "--data_root="))]
+    return shlex.join(["python", *script, *told])
