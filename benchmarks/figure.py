@@ -90,21 +90,21 @@ def first_steps(folder: str, runs: int) -> None:
     from vision_repro.launch.device import quiet_threads
 
     quiet_threads()
-    from vision_repro import run
     from vision_repro.launch import local, session
+    from vision_repro.recorder import Recorder
 
     todo = planned(folder, runs)
     local.preload()
     session.prepare(todo, list(todo.runs))
     place = session._places(todo, list(todo.runs), "cpu")
-    moment, seeded = Path(folder) / "moment", run.Recorder.on_train_batch_start
+    moment, seeded = Path(folder) / "moment", Recorder.on_train_batch_start
 
     def on_train_batch_start(self: Any, trainer: Any, module: Any, batch: Any, index: int) -> None:
         seeded(self, trainer, module, batch, index)
         if trainer.global_step == 1:  # the monotonic clock is the machine's, one for all processes
             moment.write_text(str(time.monotonic()))
 
-    changed: Any = run.Recorder
+    changed: Any = Recorder
     changed.on_train_batch_start = on_train_batch_start
     for config in todo.runs:
         start = time.monotonic()

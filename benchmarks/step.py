@@ -35,6 +35,7 @@ from vision_repro import run  # noqa: E402
 from vision_repro.config import RunConfig  # noqa: E402
 from vision_repro.data.augment import normalise  # noqa: E402
 from vision_repro.data.batch import Batch  # noqa: E402
+from vision_repro.recorder import Place  # noqa: E402
 from vision_repro.tasks.classifier import Classifier  # noqa: E402
 
 WARM_UP = 5  # steps left out at the start of each fit
@@ -96,7 +97,7 @@ def stamped(task: Any) -> list[float]:
     return stamps
 
 
-def a_task(config: RunConfig, place: run.Place) -> Classifier:
+def a_task(config: RunConfig, place: Place) -> Classifier:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
         return run._task(config, place, CLASSES, config.augmentation)
@@ -105,7 +106,7 @@ def a_task(config: RunConfig, place: run.Place) -> Classifier:
     return task
 
 
-def with_lightning(config: RunConfig, place: run.Place, data: Any) -> float:
+def with_lightning(config: RunConfig, place: Place, data: Any) -> float:
     """Returns the time of a step [s] of the suite's own Trainer and task."""
     task = a_task(config, place)
     stamps = stamped(task)
@@ -113,7 +114,7 @@ def with_lightning(config: RunConfig, place: run.Place, data: Any) -> float:
     return a_step(stamps)
 
 
-def bare(config: RunConfig, place: run.Place, data: Any) -> float:
+def bare(config: RunConfig, place: Place, data: Any) -> float:
     """Returns the time of a step [s] of a loop in plain PyTorch: same model, optimizer, schedule, clipping, batches."""
     model = a_task(config, place)
     chosen = model.configure_optimizers()
@@ -161,7 +162,7 @@ def a_config(model: str, size: int, steps: int) -> RunConfig:
     )  # fmt: skip
 
 
-def prepared(root: Path, model: str, size: int, steps: int, precision: str) -> tuple[RunConfig, run.Place, Any]:
+def prepared(root: Path, model: str, size: int, steps: int, precision: str) -> tuple[RunConfig, Place, Any]:
     """Returns the config, place and data of a benchmark run."""
     config = a_config(model, size, steps)
     return config, a_place(root, config, precision), random_data(config)

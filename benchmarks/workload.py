@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from vision_repro import models, run
+from vision_repro import models
 from vision_repro.config import RunConfig
 from vision_repro.data.batch import Batch
 from vision_repro.data.resident import ResidentData
 from vision_repro.data.splits import Split, Splits
 from vision_repro.launch import Launch
 from vision_repro.launch.tracking import Tracker
+from vision_repro.recorder import Place, Recorder
 from vision_repro.results import RunFolder
 from vision_repro.tasks.classifier import Classifier
 
@@ -39,18 +40,18 @@ def random_data(config: RunConfig) -> ResidentData:
     )  # fmt: skip
 
 
-def a_place(root: Path, config: RunConfig, precision: str) -> run.Place:
+def a_place(root: Path, config: RunConfig, precision: str) -> Place:
     """Returns where a run is carried out: on the CPU, silent, without W&B."""
-    return run.Place(
+    return Place(
         folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
         precision=precision, why_precision="benchmark", accelerator="cpu", report=lambda message: None,
     )  # fmt: skip
 
 
-def recorder(config: RunConfig, place: run.Place, data: ResidentData) -> run.Recorder:
+def recorder(config: RunConfig, place: Place, data: ResidentData) -> Recorder:
     """Returns the callback that `run.execute` hands the Trainer."""
     tracker = Tracker(config, place.folder.id, place.folder.path, place.settings, enabled=False)
-    return run.Recorder(config, place, tracker, data.expected("val"))
+    return Recorder(config, place, tracker, data.expected("val"))
 
 
 def a_task(model_name: str, size: int, bf16: bool) -> Classifier:

@@ -233,7 +233,15 @@ def test_bad_input_ends_with_code_2_and_writes_nothing(tmp_path: Path, tokens: t
 @pytest.mark.slow
 def test_real_cifar_10_from_parquet(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    tokens = ("--preset=cifar", "--model=vit-64x4/4", "--train_size=500", "--seeds=1", "--steps=60", "--lr=0.003")
+    tokens = (
+        "--preset=cifar",
+        "--model=vit-64x4/4",
+        "--train_size=500",
+        "--seeds=1",
+        "--steps=60",
+        "--lr=0.003",
+        "--evaluations=2",
+    )
     code, _, err = finish(start(out, *tokens, f"--data_root={real_data}"))
     assert code == 0, err
     rows = Table.read(next(out.glob("data_scaling/cifar*/table.csv")))

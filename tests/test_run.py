@@ -12,6 +12,7 @@ import torch
 from vision_repro import run
 from vision_repro.config import RunConfig, UserError
 from vision_repro.launch import Launch
+from vision_repro.recorder import Place, Recorder, step_seed
 from vision_repro.results import RunFolder
 
 CONFIG = RunConfig(
@@ -24,15 +25,15 @@ class KilledError(BaseException):
     """Stands for a kill between two steps."""
 
 
-def place(root: Path, config: RunConfig = CONFIG, precision: str = "fp32", **launch: Any) -> run.Place:
-    return run.Place(
+def place(root: Path, config: RunConfig = CONFIG, precision: str = "fp32", **launch: Any) -> Place:
+    return Place(
         folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache",
         settings=("model", "train_size"), precision=precision, why_precision="test", accelerator="cpu",
         report=lambda message: None,
     )  # fmt: skip
 
 
-def outcome(where: run.Place) -> tuple[str, str, dict[str, torch.Tensor]]:
+def outcome(where: Place) -> tuple[str, str, dict[str, torch.Tensor]]:
     weights = torch.load(where.folder.path / "weights.ckpt", weights_only=True)
     return (where.folder.path / "result.json").read_text(), (where.folder.path / "metrics.csv").read_text(), weights
 
@@ -61,15 +62,15 @@ def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
     whole = place(tmp_path / "whole", accumulate=accumulate)
     run.execute(CONFIG, whole)
     parts = place(tmp_path / "parts", accumulate=accumulate, checkpoint_seconds=0.0)
-    seeded = run.Recorder.on_train_batch_start
+    seeded = Recorder.on_train_batch_start
 
-    def kill(self: run.Recorder, trainer: Any, module: Any, batch: Any, index: int) -> None:
+    def kill(self: Recorder, trainer: Any, module: Any, batch: Any, index: int) -> None:
         seeded(self, trainer, module, batch, index)
         if trainer.global_step == kill_at:
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Recorder, "on_train_batch_start", kill)
+        patch.setattr(Recorder, "on_train_batch_start", kill)
         with pytest.raises(KilledError):
             run.execute(CONFIG, parts)
     assert (parts.folder.path / "last.ckpt").exists()
@@ -126,7 +127,7 @@ def test_what_does_not_divide_is_refused(tmp_path: Path) -> None:
 
 
 def test_step_seeds_do_not_collide() -> None:
-    seeds = {run.step_seed(seed, step, rank) for seed in range(5) for step in range(200) for rank in range(4)}
+    seeds = {step_seed(seed, step, rank) for seed in range(5) for step in range(200) for rank in range(4)}
     assert len(seeds) == 5 * 200 * 4
 
 

@@ -9,129 +9,25 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from vision_repro import data, models, provenance
 from vision_repro.config import RunConfig, UserError
 from vision_repro.launch import Launch
 from vision_repro.launch.device import processor
 from vision_repro.launch.tracking import Tracker
+from vision_repro.probes.features import frozen_features
 from vision_repro.probes.few_shot import few_shot_accuracy
-from vision_repro.results import RunFolder, curve_csv, disk_error, write_atomic
+from vision_repro.recorder import DivergedError, Place, Recorder
+from vision_repro.results import RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
-
-Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one run is carried out: folders, settings that name it, arithmetic, and who hears of its progress."""
-
-    folder: RunFolder
-    launch: Launch
-    cache: Path
-    settings: tuple[str, ...]
-    precision: str
-    why_precision: str
-    accelerator: str
-    report: Report
-
-
-class DivergedError(Exception):
-    """The training loss is not finite."""
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """Returns the seed of a step's randomness (augmentation, dropout, drop-path): a function of (seed, step, rank)."""
-    state = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return state ^ (state >> 31)
-
-
-class Recorder(Callback):
-    """Seeds each step, keeps the learning curve and the best weights, checkpoints on a timer, reports progress."""
-
-    def __init__(self, config: RunConfig, place: Place, tracker: Tracker, expected: int) -> None:
-        self.config = config
-        self.place = place
-        self.tracker = tracker
-        self.expected = expected
-        self.curve: list[dict[str, float | int]] = []
-        self.best: dict[str, Any] = {"accuracy": -1.0, "step": -1, "weights": {}}
-        self._saved = time.monotonic()
-        self._save_due = False
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file a stopped run continues from."""
-        return self.place.folder.path / "last.ckpt"
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs: the curve and the best weights so far (plain types and tensors)."""
-        return {"curve": self.curve, "best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the curve and the best weights of the checkpoint."""
-        self.curve, self.best = list(state_dict["curve"]), dict(state_dict["best"])
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Saves a due checkpoint between two steps, then seeds the step."""
-        if self._save_due:
-            self._save(trainer)
-        seed = step_seed(self.config.seed, batch_idx, trainer.global_rank)
-        # Not torch.manual_seed: it formats the call stack for each absent kind of device, half a millisecond a step.
-        torch.default_generator.manual_seed(seed)
-        if self.place.accelerator == "gpu":
-            torch.cuda.manual_seed(seed)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Adds a point to the curve, keeps the best weights, and stops a run whose loss is not finite."""
-        step = trainer.global_step
-        accuracy = pl_module.accuracy(self.expected)
-        since = step - (int(self.curve[-1]["step"]) if self.curve else 0)
-        if since <= 0:  # Lightning repeats the validation at which a checkpoint was written
-            return
-        total: Any = trainer.strategy.reduce(pl_module.take_train_loss(), reduce_op="sum")
-        loss = float(total) / (since * trainer.world_size * trainer.accumulate_grad_batches)
-        self.curve.append({"step": step, "train_loss": loss, "val_accuracy": accuracy})
-        if not math.isfinite(loss):
-            raise DivergedError
-        if accuracy > self.best["accuracy"]:
-            weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
-            self.best = {"accuracy": accuracy, "step": step, "weights": weights}
-        due = time.monotonic() - self._saved >= self.place.launch.checkpoint_seconds
-        self._save_due = bool(trainer.strategy.broadcast(due))
-        if trainer.is_global_zero:
-            self._tell(step, loss, accuracy)
-
-    def _tell(self, step: int, loss: float, accuracy: float) -> None:
-        self.tracker.log({"train_loss": loss, "val_accuracy": accuracy}, step)
-        epoch = step * self.config.global_batch / self.config.train_size
-        self.place.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "val_accuracy": accuracy})
-
-    def _save(self, trainer: Trainer) -> None:
-        temporary = self.checkpoint.with_suffix(".partial")
-        try:
-            trainer.save_checkpoint(temporary)
-            if trainer.is_global_zero:
-                temporary.replace(self.checkpoint)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise disk_error(self.checkpoint, error) from None
-        self._saved, self._save_due = time.monotonic(), False
 
 
 def _trainer(config: RunConfig, place: Place, recorder: Recorder) -> Trainer:
@@ -217,28 +113,6 @@ def _fit(trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) ->
     return True
 
 
-@torch.inference_mode()
-def _features(trainer: Trainer, task: Classifier, loader: Any) -> tuple[Tensor, Tensor]:
-    """Returns frozen features `[N, D]` and labels `[N]` of a whole split, in the split's order, on every rank."""
-    task.eval().to(trainer.strategy.root_device)
-    parts: list[tuple[Tensor, Tensor]] = []
-    for batch in loader:
-        moved = type(batch)(*(part.to(task.device) for part in batch))
-        with trainer.precision_plugin.forward_context():
-            features = models.features(task.model, data.augment.normalise(moved.images))
-        parts.append((features.float().cpu(), moved.labels.cpu()))
-    mine = (torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
-    if trainer.world_size == 1:
-        return mine
-    shards: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(shards, mine)
-    count = sum(len(shard[1]) for shard in shards)
-    features, labels = torch.empty(count, mine[0].shape[1]), torch.empty(count, dtype=torch.long)
-    for rank, (part, part_labels) in enumerate(shards):
-        features[rank :: trainer.world_size], labels[rank :: trainer.world_size] = part, part_labels
-    return features, labels
-
-
 def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
     """Returns the mean few-shot accuracy over the draws for each number of shots.
 
@@ -247,8 +121,8 @@ def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any
     """
     if not config.shot_counts:
         return {}
-    pool, pool_labels = _features(trainer, task, module.val_dataloader())
-    features, labels = _features(trainer, task, module.test_dataloader())
+    pool, pool_labels = frozen_features(trainer, task, module.val_dataloader())
+    features, labels = frozen_features(trainer, task, module.test_dataloader())
     found = few_shot_accuracy(
         pool, pool_labels, features, labels,
         classes=module.classes, shots=config.shot_counts, draws=config.draws, seed=config.seed,

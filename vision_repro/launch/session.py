@@ -135,7 +135,7 @@ def _precision(planned: Plan, run: RunConfig, accelerator: str) -> tuple[str, st
 
 def _places(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
     """Returns what makes a run's `Place`; the arithmetic of every model is settled before the first run."""
-    from vision_repro.run import Place
+    from vision_repro.recorder import Place
 
     chosen = {(run.model, run.image_size, run.precision): run for run in runs}
     settled = {key: _precision(planned, run, accelerator) for key, run in chosen.items()}
