@@ -6,6 +6,7 @@ from torch import nn
 
 from vision_repro import models
 from vision_repro.config import UserError
+from vision_repro.models import bit
 from vision_repro.models.bit import norm_groups
 
 # google-research/big_transfer, bit_pytorch/models.py, and big_vision/models/bit.py: computed parameters without head
@@ -33,6 +34,12 @@ def test_parameters_are_the_published(name: str) -> None:
     with torch.device("meta"):
         model = resnet(name, 224)
     assert models.parameters(model) - models.parameters(model.head) == PUBLISHED[name]
+
+
+def test_what_is_published_with_a_head_is_what_is_published_without() -> None:
+    for item in bit.PUBLISHED:
+        assert item.parameters == PUBLISHED[item.name] + (2048 * int(item.name[-1]) + 1) * 1000
+    assert {item.name for item in bit.PUBLISHED} == set(PUBLISHED)
 
 
 def test_is_timms_published_network() -> None:

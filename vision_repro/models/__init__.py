@@ -1,7 +1,10 @@
 """Architectures by name, one file each; a new architecture is a new file here, with nothing to register.
 
-A file with a `PATTERN` is an architecture. It also has `EXAMPLES`, names that it builds, and
+A file with a `PATTERN` is an architecture. It also has `EXAMPLES`, names that it builds, `PUBLISHED`, what its sources
+say of it, `SMALL`, pairs of a name and an image size [pixels] that a test can train, and
 `build(name, *, image_size, classes)`, which returns a plain module from float images `[B, 3, H, W]` to logits `[B, K]`.
+The module has timm's `forward_features`, `forward_head(features, pre_logits=...)` and `get_classifier`; where it has
+auxiliary classifiers, it returns `outputs.WithAuxiliary` in training.
 Legend: B images, H and W pixels, K classes, D features. torch and timm load with the first call, not with the import.
 """
 
@@ -13,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vision_repro.config import UserError, nearest
+from vision_repro.models.published import Published
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +33,16 @@ def names() -> list[str]:
     return sorted(name for module in _architectures() for name in module.EXAMPLES)
 
 
+def published() -> list[Published]:
+    """Returns what the sources say of their architectures, file by file."""
+    return [item for module in _architectures() for item in module.PUBLISHED]
+
+
+def small() -> list[tuple[str, int]]:
+    """Returns (name, image size [pixels]) of small versions of every architecture, for tests."""
+    return [item for module in _architectures() for item in module.SMALL]
+
+
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """Returns the architecture `name`, freshly initialised from torch's global generator.
 
@@ -41,15 +55,16 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
         if module.PATTERN.fullmatch(name):
             model: nn.Module = module.build(name, image_size=image_size, classes=classes)
             return model
-    known = names()
-    raise UserError(f'Model "{name}" is unknown: expected a name such as {", ".join(known)}.{nearest(name, known)}')
+    some = ", ".join(sorted(module.EXAMPLES[0] for module in _architectures()))
+    raise UserError(f'Model "{name}" is unknown: expected a name such as {some}.{nearest(name, names())}')
 
 
 def features(model: nn.Module, images: Tensor) -> Tensor:
     """Returns the input of the final linear layer `[B, D]` for images `[B, 3, H, W]`.
 
-    That is the class token after the last norm (ViT, Eq. 4), or the pooled feature map (BiT). The mode of the model and
-    whether gradients are kept are the caller's: a probe calls `model.eval()` and works under `torch.inference_mode()`.
+    That is the class token after the last norm (ViT, Eq. 4), or the pooled feature map (a CNN). The mode of the model
+    and whether gradients are kept are the caller's: a probe calls `model.eval()` and works under
+    `torch.inference_mode()`.
     """
     timm_model: Any = model
     found: Tensor = timm_model.forward_head(timm_model.forward_features(images), pre_logits=True)

@@ -22,10 +22,24 @@ from timm.models.resnetv2 import ResNetV2
 from torch import nn
 
 from vision_repro.config import UserError, nearest
+from vision_repro.models.published import Published
 
-BODY_PATTERN = r"r(?P<depth>\d+)(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
-PATTERN = re.compile(rf"bit-{BODY_PATTERN}")
+BODY_PATTERN = r"(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
+PATTERN = re.compile(rf"bit-r(?P<depth>\d+){BODY_PATTERN}")
 EXAMPLES = ("bit-r11x0.25", "bit-r14x0.25/2", "bit-r50x1", "bit-r101x3", "bit-r152x4", "bit-r200x3")
+_RELEASE = "google-research/big_transfer, bit_pytorch/models.py; counted"
+PUBLISHED = (  # the 928 million of the paper are R152x4 without head
+    Published("bit-r50x1", 224, 25_549_352, None, _RELEASE),
+    Published("bit-r50x2", 224, 97_988_712, None, "ViT, Table 6; counted"),
+    Published("bit-r50x3", 224, 217_319_080, None, _RELEASE),
+    Published("bit-r101x1", 224, 44_541_480, None, _RELEASE),
+    Published("bit-r101x3", 224, 387_934_888, None, _RELEASE),
+    Published("bit-r152x1", 224, 60_185_128, None, "ViT, Table 6; counted"),
+    Published("bit-r152x2", 224, 236_335_208, None, _RELEASE),
+    Published("bit-r152x4", 224, 936_533_224, None, _RELEASE),
+    Published("bit-r200x3", 224, 568_633_000, None, "ViT, Table 6; big_vision, big_vision/models/bit.py; counted"),
+)
+SMALL = (("bit-r11x0.25", 8), ("bit-r11x0.25/2", 32), ("bit-r14x0.25/4", 64))
 BLOCKS = {
     8: (1, 1),
     11: (1, 1, 1),

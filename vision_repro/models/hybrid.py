@@ -1,14 +1,17 @@
-"""Hybrid: `r<depth>[x<width>][/<stem>]+vit-<size>/<stride>`, as in `r50+vit-b/16` or `r8x0.25+vit-64x3/2`.
+"""Hybrid: `r<depth>[x<width>][/<stem>]+vit-<size>/<stride>[-<option>]...`, as in `r50+vit-b/16`.
 
 A ViT over the feature map of a ResNet, each pixel of the map one token (ViT, sections 3.1 and 4.1). The ResNet part is
-named as in `bit.py`, the size as in `vit.py`. `<stride>` is the down-sampling of the ResNet and sets how many of its
-stages there are; blocks of the stages beyond move into the last one that stays, as in the paper's R50+ViT-B/16.
+named as in `bit.py`, the size and the options as in `vit.py`. `<stride>` is the down-sampling of the ResNet and sets
+how many of its stages there are; blocks of the stages beyond move into the last one that stays, as in the paper's
+R50+ViT-B/16.
+Without `<depth>` only the stem stays, and a token is a patch of its map: `r+vit-ti/32` has patches of 8 x 8 on a map of
+stride 4. The release calls it R+ViT-Ti/16, although its tokens are 32 pixels apart.
 
 The ResNet is the post-activation one of the released code (`vit_jax/models_resnet.py`): GroupNorm, weight
 standardisation, "same" padding, and the last GroupNorm of each block starts at zero.
 Deviation: 1e-8 is added to the variance of a filter, not 1e-5 to its standard deviation; timm's value, for the same
 purpose.
-Deviation: no dropout (0.1 in some released hybrids), as for the ViT here.
+Deviation: no dropout unless the name asks for it; the released R50+ViT-B/16 and R50+ViT-L/32 have -drop0.1.
 Deviation: small names (stems of stride 1 and 2, depths below 26, widths below 1) as in `bit.py`.
 """
 
@@ -18,14 +21,30 @@ import re
 from functools import partial
 
 from timm.layers import HybridEmbed, StdConv2dSame
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vision_repro.config import UserError
-from vision_repro.models import bit, vit
+from vision_repro.models import bit
+from vision_repro.models.published import Published
+from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, parse_options, parse_size
+from vision_repro.models.vit import ViT
 
-PATTERN = re.compile(rf"{bit.BODY_PATTERN}\+vit-{vit.SIZE_PATTERN}/(?P<stride>\d+)")
+PATTERN = re.compile(rf"r(?P<depth>\d*){bit.BODY_PATTERN}\+vit-{SIZE_PATTERN}/(?P<stride>\d+){OPTIONS_PATTERN}")
 EXAMPLES = ("r8x0.25+vit-64x3/2", "r50+vit-b/16", "r50+vit-b/32", "r50+vit-l/16", "r50+vit-l/32", "r26+vit-s/32")
+_RELEASE = "google-research/vision_transformer, vit_jax/configs/models.py; counted"
+PUBLISHED = (
+    Published("r50+vit-b/32", 224, 110_945_832, None, "ViT, Table 6, as R50+ViT-L/32; counted"),
+    Published("r50+vit-b/16", 224, 98_659_112, None, _RELEASE),
+    Published("r50+vit-l/32", 224, 328_994_856, None, _RELEASE),
+    Published("r50+vit-l/16", 224, 316_483_624, None, "ViT, Table 6, as R50+ViT-B/16; counted"),
+    Published("r26+vit-s/32", 224, 36_431_912, None, _RELEASE),
+    Published("r26+vit-b/32", 224, 101_383_976, None, _RELEASE),
+    Published("r+vit-ti/32", 224, 6_337_704, None, _RELEASE),
+)
+SMALL = (
+    ("r8x0.25+vit-64x2/2", 8), ("r8x0.25/2+vit-64x2/4", 32), ("r11x0.125/4+vit-64x2/16", 64),
+    ("rx0.25+vit-32x2/2", 8), ("r/4+vit-32x2/8-drop0.1", 32), ("r8x0.125+vit-32x2/2-gap-pos2d-shared-tanh", 8),
+)  # fmt: skip
 
 
 def stages(blocks: tuple[int, ...], stem: int, stride: int) -> tuple[int, ...]:
@@ -43,22 +62,13 @@ def stages(blocks: tuple[int, ...], stem: int, stride: int) -> tuple[int, ...]:
     return (*blocks[:kept], sum(blocks[kept:]))
 
 
-def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns the hybrid `name`, with a head of zeros.
-
-    Raises:
-        UserError: if a part of the name is unknown or the stride does not divide the image.
-    """
-    match = PATTERN.fullmatch(name)
-    assert match is not None
-    size, stride = vit.parse_size(match["size"]), int(match["stride"])
-    stem = bit.stem_stride(match["stem"], image_size)
-    layers = stages(bit.blocks(match["depth"]), stem, stride)
-    if image_size % stride:
-        raise UserError(f"{name}: {image_size}-pixel images do not divide by the stride {stride}.")
-    backbone = bit.resnet(
-        layers,
-        float(match["width"] or 1),
+def _backbone(depth: str, width: float, stem: int, stride: int) -> tuple[nn.Module, int]:
+    """Returns the ResNet and the side of a token [pixels of its map]; without a depth the ResNet is a stem."""
+    if not depth and (stride == 0 or stride % stem):
+        raise UserError(f"A stem of stride {stem} has no patches {stride} pixels apart: expected a multiple of {stem}.")
+    model = bit.resnet(
+        stages(bit.blocks(depth), stem, stride) if depth else (),
+        width,
         stem,
         conv=partial(StdConv2dSame, eps=1e-8),
         num_classes=0,
@@ -67,14 +77,22 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
         stem_type="same",
         zero_init_last=True,
     )
-    model = VisionTransformer(
-        img_size=image_size,
-        num_classes=classes,
-        embed_dim=size.width,
-        depth=size.depth,
-        num_heads=size.heads,
-        embed_layer=partial(HybridEmbed, backbone=backbone),
-        patch_size=1,
-        weight_init="jax",
-    )
-    return vit.initialise(model)
+    return (model, 1) if depth else (model.stem, stride // stem)
+
+
+def build(name: str, *, image_size: int, classes: int) -> nn.Module:
+    """Returns the hybrid `name`, with a head of zeros.
+
+    Raises:
+        UserError: if a part of the name is unknown or the stride does not divide the image.
+    """
+    match = PATTERN.fullmatch(name)
+    assert match is not None
+    size, options, stride = parse_size(match["size"]), parse_options(match["options"]), int(match["stride"])
+    stem = bit.stem_stride(match["stem"], image_size)
+    backbone, patch = _backbone(match["depth"], float(match["width"] or 1), stem, stride)
+    if image_size % stride:
+        raise UserError(f"{name}: {image_size}-pixel images do not divide by the stride {stride}.")
+    embed = partial(HybridEmbed, backbone=backbone)
+    model: nn.Module = ViT(size, options, img_size=image_size, patch_size=patch, num_classes=classes, embed_layer=embed)
+    return model
