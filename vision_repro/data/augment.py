@@ -1,5 +1,7 @@
-"""Training augmentation of whole batches on the device, drawn from torch's global generator.
+"""Training augmentation of whole batches on the device, drawn from torch's global generators.
 
+Policies are written in the grammar of `vision_repro.data.policy`. What was there first (flip, crop, inception) draws on
+the device of the images; the rest draws on the CPU, so that it is the same on every device.
 B: images, C: channels, H and W: height and width in pixels, S: side of a square image.
 """
 
@@ -11,47 +13,86 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vision_repro.config import UserError, nearest
+from vision_repro.config import UserError
+from vision_repro.data import colour
+from vision_repro.data.batch import Batch
+from vision_repro.data.mix import Mixed, erase, mix
+from vision_repro.data.parts import in_parts
+from vision_repro.data.policy import Policy, parse
+from vision_repro.data.randaugment import randaugment
+from vision_repro.data.warp import random_motions, warp
 
-POLICIES = ("none", "flip", "crop-flip", "inception")
 AREA = (0.05, 1.0)  # of the image; ViT's released input_pipeline.py
 RATIO = (3 / 4, 4 / 3)  # width over height
 TRIES = 10
 
 
-def augment(images: Tensor, policy: str) -> Tensor:
-    """Returns augmented images `[B, C, H, W]`, in the shape and type of `images`.
-
-    - flip: left-right with probability 0.5.
-    - crop-flip: a random crop of the image padded with black by 1/8 of its size (4 pixels at 32), then flip.
-    - inception: a random box of 5 % to 100 % of the area (ViT, B.1), resized to the whole, then flip.
+def training_batch(batch: Batch, policy: str | Policy) -> Mixed:
+    """Returns the augmented batch, its labels mixed where the policy mixes: what a training step needs.
 
     Raises:
-        UserError: for an unknown policy.
+        UserError: for an unknown or impossible policy.
     """
-    if policy == "none":
-        return images
-    if policy == "flip":
-        return flip(images, _coins(images))
-    if policy == "crop-flip":
+    policy = parse(policy) if isinstance(policy, str) else policy
+    return mix(augment(batch.images, policy), batch.labels, policy)
+
+
+def augment(images: Tensor, policy: str | Policy) -> Tensor:
+    """Returns augmented images `[B, C, H, W]`, in the shape and type of `images`; mixup and cutmix are left out.
+
+    Colours, RandAugment and erasing need uint8.
+
+    Raises:
+        UserError: for an unknown or impossible policy, or one that only the worker processes can carry out.
+    """
+    policy = parse(policy) if isinstance(policy, str) else policy
+    images = _crop_and_flip(images, policy)
+    if policy.warps:
+        images = warp(images, *random_motions(policy, len(images), *images.shape[2:]))
+    if policy.jitter:
+        images = jitter(images, policy.jitter)
+    if policy.randaugment:
+        images = randaugment(images, *policy.randaugment)
+    return erase(images, policy.erase) if policy.erase else images
+
+
+def _crop_and_flip(images: Tensor, policy: Policy) -> Tensor:
+    if policy.needs_whole_images:
+        raise UserError(
+            f'--augmentation="{policy}" crops images of any size, and these have one size in memory: '
+            "expected inception or crop-flip."
+        )
+    if policy.crop == "pad":
         pad = tuple(side // 8 for side in images.shape[2:])
         top, left = (torch.randint(0, 2 * p + 1, (len(images),), device=images.device) for p in pad)
-        return crop_flip(images, top, left, _coins(images))
-    if policy == "inception":
+        return crop_flip(images, top, left, _coins(images) if policy.flip else torch.zeros_like(top, dtype=torch.bool))
+    if policy.crop == "inception":
         boxes = inception_boxes(len(images), images.shape[2], images.shape[3], images.device)
-        return flip(crop_resize(images, boxes), _coins(images))
-    raise unknown(policy)
+        images = in_parts(crop_resize, images, boxes)
+    return flip(images, _coins(images)) if policy.flip else images
 
 
-def unknown(policy: str) -> UserError:
-    """Returns the error that says which policies there are."""
-    known = ", ".join(POLICIES)
-    return UserError(f'--augmentation="{policy}" is unknown: expected one of {known}.{nearest(policy, POLICIES)}')
+def jitter(images: Tensor, most: float) -> Tensor:
+    """Returns uint8 images with brightness, contrast and saturation each times 1 - `most` to 1 + `most`, uniform.
+
+    Deviation: in this order, where torchvision draws one; the three hardly depend on it.
+    """
+    factors = (1 + most * (2 * torch.rand(len(images), 3) - 1)).to(images.device, non_blocking=True)
+    return in_parts(_jitter, images, factors)
+
+
+def _jitter(images: Tensor, factors: Tensor) -> Tensor:
+    for change, factor in zip((colour.brightness, colour.contrast, colour.saturation), factors.unbind(1), strict=True):
+        images = change(images, factor)
+    return images
 
 
 def normalise(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
-    """Returns uint8 images as float32: scaled to [0, 1], minus `mean`, over `std` ([-1, 1] for 0.5 and 0.5)."""
-    return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+    """Returns uint8 images as float32: scaled to [0, 1], minus `mean`, over `std` ([-1, 1] for 0.5 and 0.5).
+
+    Blended images come as float32 in [0, 255]; they are left as they are.
+    """
+    return images.to(torch.float32, copy=True).mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def _coins(images: Tensor) -> Tensor:
@@ -110,7 +151,8 @@ def crop_resize(images: Tensor, boxes: Tensor) -> Tensor:
     top, left, height, width = boxes.unbind(1)
     rows = _weights(top, height, images.shape[2])
     columns = _weights(left, width, images.shape[3])
-    resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].mT
+    with torch.autocast(images.device.type, enabled=False):  # bf16 has fewer steps than a pixel
+        resized = rows[:, None] @ images.to(torch.float32) @ columns[:, None].mT
     if images.dtype.is_floating_point:
         return resized.to(images.dtype)
     return resized.round_().clamp_(0, 255).to(images.dtype)
