@@ -22,7 +22,8 @@ from torchvision import datasets
 
 import vision_repro.data as data
 from vision_repro.config import UserError
-from vision_repro.data import cifar
+from vision_repro.data import cifar, download
+from vision_repro.data.download import Remote
 from vision_repro.data.splits import Splits
 
 Pixels = npt.NDArray[np.uint8]
@@ -194,9 +195,13 @@ def write_archive(root: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
     images = write_batches(root / "unpacked", monkeypatch)
     with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz") as tar:
         tar.add(root / "unpacked" / "cifar-100-python", "cifar-100-python")
-    content = (root / "cifar-100-python.tar.gz").read_bytes()
-    monkeypatch.setattr(datasets.CIFAR100, "tgz_md5", hashlib.md5(content).hexdigest())
+    serve_as(monkeypatch, "file:///nowhere", hashlib.md5((root / "cifar-100-python.tar.gz").read_bytes()).hexdigest())
     return images
+
+
+def serve_as(monkeypatch: pytest.MonkeyPatch, folder: str, md5: str) -> None:
+    file = "cifar-100-python.tar.gz"
+    monkeypatch.setitem(cifar.SOURCES, "cifar100", (Remote(f"{folder}/{file}", file, None, md5),))
 
 
 def check(found: Splits, images: Pixels) -> None:
@@ -243,8 +248,8 @@ def test_download_is_checked_and_made_once(tmp_path: Path, monkeypatch: pytest.M
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "server"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}/cifar-100-python.tar.gz"
-        monkeypatch.setattr(datasets.CIFAR100, "url", address)
+        md5 = cifar.SOURCES["cifar100"][0].checksum
+        serve_as(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}", md5)
         (tmp_path / "root").mkdir()
         check(data.load("cifar100", tmp_path / "root", tmp_path / "cache"), images)
         server.shutdown()
@@ -252,8 +257,27 @@ def test_download_is_checked_and_made_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_without_network_the_error_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.CIFAR10, "url", "file:///nowhere/cifar-10-python.tar.gz")
-    with pytest.raises(UserError, match=r"put cifar-10-python.tar.gz from file:///nowhere/\S+ into " + str(tmp_path)):
-        data.load("cifar10", tmp_path, tmp_path / "cache")
-    with pytest.raises(UserError, match=r"name it with --data_root"):
-        data.load("cifar10", None, tmp_path / "cache")
+    serve_as(monkeypatch, "file:///nowhere", "0" * 32)
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    for root in (tmp_path, None):
+        words = r"file:///nowhere/cifar-100-python.tar.gz could not be fetched .* put it into " + str(
+            tmp_path / "cache"
+        )
+        with pytest.raises(UserError, match=words):
+            data.load("cifar100", root, tmp_path / "cache")
+
+
+def test_what_is_downloaded_is_torchvisions() -> None:
+    for name, kind in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
+        remote = cifar.SOURCES[name][0]
+        assert (remote.url, remote.file, remote.checksum) == (kind.url, kind.filename, kind.tgz_md5)
+
+
+def test_prepare_says_what_it_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_archive(tmp_path / "server", monkeypatch)
+    serve_as(monkeypatch, (tmp_path / "server").as_uri(), cifar.SOURCES["cifar100"][0].checksum)
+    said: list[str] = []
+    cifar.prepare("cifar100", None, tmp_path / "cache", said.append)
+    assert "cifar-100-python.tar.gz of unknown size, from file:" in said[0]
+    assert said[-1] == "cifar100 is decoded: 196 training, 4 val, 100 test images"
+    assert data.load("cifar100", None, tmp_path / "cache").class_names[99] == "fine 99"

@@ -1,10 +1,6 @@
 """Class folders: real Imagenette, small folders written here, and broken ones."""
 
-import math
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop
 
 import vision_repro.data as data
 from vision_repro.config import UserError
-from vision_repro.data import augment, crops, listing
+from vision_repro.data import listing
 from vision_repro.data.batch import Batch
-from vision_repro.data.folder import FolderData, _forget_signals
+from vision_repro.data.streamed import StreamedData
 
 # workers are forked by torch, whatever threads other tests left behind
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -44,20 +39,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "own"
 
 
-def module(root: Path, name: str = "folder", **changes: Any) -> FolderData:
+def module(root: Path, name: str = "folder", **changes: Any) -> StreamedData:
     settings: dict[str, Any] = {
         "image_size": 16, "train_size": 20, "seed": 3, "global_batch": 8, "steps": 6, "augmentation": "inception",
         "data_root": root, "cache": root / "cache", "eval_batch": 4, "workers": 0,
     }  # fmt: skip
     made = data.datamodule(name, **{**settings, **changes})
-    assert isinstance(made, FolderData)
-    return made
-
-
-def place(made: FolderData, **facts: int) -> FolderData:
-    defaults = {"global_rank": 0, "world_size": 1, "global_step": 0, "accumulate_grad_batches": 1}
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    made.trainer = SimpleNamespace(**{**defaults, **facts}, strategy=strategy)  # type: ignore[assignment]
+    assert isinstance(made, StreamedData)
     return made
 
 
@@ -67,10 +55,6 @@ def joined(loader: Any) -> tuple[Tensor, Tensor]:
     return torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches])
 
 
-def equal(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
-    return a[0].equal(b[0]) and a[1].equal(b[1])
-
-
 def test_every_image_becomes_three_channels_of_the_right_size(root: Path) -> None:
     made = module(root, train_size=25)
     images, labels = joined(made.pool_dataloader())
@@ -78,60 +62,10 @@ def test_every_image_becomes_three_channels_of_the_right_size(root: Path) -> Non
     assert images.dtype == torch.uint8
     assert labels.bincount().tolist() == [14, 11]
     assert (made.expected("train"), made.expected("val"), made.expected("test"), made.classes) == (25, 2, 6, 2)
-    train = made.splits.train
+    train = made.listing.train
     grey = next(i for i in range(25) if train.path(i).name == "20.JPEG")
     position = made.subset.tolist().index(grey)
     assert (images[position] == images[position][:1]).all()
-
-
-def test_order_and_pixels_are_the_same_with_and_without_workers(root: Path) -> None:
-    alone, helped = (joined(module(root, workers=workers).train_dataloader()) for workers in (0, 2))
-    assert equal(alone, helped)
-    assert not equal(alone, joined(module(root, seed=4).train_dataloader()))
-
-
-def test_ranks_pieces_and_resumption_see_one_stream(root: Path) -> None:
-    images, labels = joined(place(module(root)).train_dataloader())
-    parts = [
-        joined(place(module(root), global_rank=rank, world_size=2, accumulate_grad_batches=2).train_dataloader())
-        for rank in (0, 1)
-    ]
-    for rank, part in enumerate(parts):
-        assert equal(part, (images[rank::2], labels[rank::2]))
-    resumed = place(module(root), global_step=4).train_dataloader()
-    assert len(resumed) == 6
-    assert equal(joined(resumed), (images[32:], labels[32:]))
-
-
-def test_the_same_image_is_cropped_anew_in_each_epoch(root: Path) -> None:
-    made = module(root, train_size=2, global_batch=2, steps=8)
-    images, labels = joined(made.train_dataloader())
-    zebras = images[labels == 1]
-    assert len({zebra.numpy().tobytes() for zebra in zebras}) == 8
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_shards_cover_the_split_exactly(root: Path, world: int) -> None:
-    images, labels = joined(module(root).test_dataloader())
-    for rank in range(world):
-        shard = joined(place(module(root), global_rank=rank, world_size=world).test_dataloader())
-        assert equal(shard, (images[rank::world], labels[rank::world]))
-    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
-
-
-def test_augmentation_is_done_by_the_workers_or_left_to_the_device(root: Path) -> None:
-    assert [module(root, augmentation=policy).device_augmentation for policy in ("none", "flip", "inception")] == [
-        "none", "flip", "none",
-    ]  # fmt: skip
-    images, _ = joined(module(root, augmentation="flip", train_size=2, global_batch=2, steps=4).train_dataloader())
-    assert len({image.numpy().tobytes() for image in images}) == 2
-
-
-def test_starting_a_loader_draws_nothing_from_the_global_generator(root: Path) -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    list(module(root).val_dataloader())
-    assert torch.get_rng_state().equal(before)
 
 
 def test_val_is_carved_from_train_and_the_rest_is_disjoint(root: Path) -> None:
@@ -247,54 +181,6 @@ def test_impossible_settings_are_refused(root: Path, change: dict[str, Any], wor
 def test_streamed_folders_are_not_loaded_into_memory(root: Path) -> None:
     with pytest.raises(UserError, match="streamed"):
         data.load("folder", root, root / "cache")
-
-
-# --- crops ---
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Puts the signal handlers back."""
-    old = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for number, handler in old.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_workers_forget_the_handlers_of_the_run() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    _forget_signals(0)
-    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
-
-
-def test_boxes_follow_torchvisions_distribution() -> None:
-    random = np.random.RandomState(0)
-    torch.manual_seed(0)
-    mine = np.array([crops.box(120, 200, random.random_sample(23).tolist()) for _ in range(3000)])
-    image = torch.zeros(3, 120, 200)
-    scale, ratio = list(augment.AREA), list(augment.RATIO)
-    theirs = np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(3000)])
-    error = np.sqrt(mine.var(0) / 3000 + theirs.var(0) / 3000)
-    assert (np.abs(mine.mean(0) - theirs.mean(0)) < 4 * error).all()
-    assert (mine[:, 0] + mine[:, 2]).max() <= 120
-    assert (mine[:, 1] + mine[:, 3]).max() <= 200
-
-
-@pytest.mark.parametrize(("height", "width"), [(10, 400), (400, 10), (1, 1)])
-def test_where_no_box_fits_the_central_one_is_taken(height: int, width: int) -> None:
-    top, left, h, w = crops.box(height, width, [1 - 1e-9] * 20 + [0.0] * 3)
-    whole = RandomResizedCrop.get_params(torch.zeros(3, height, width), [0.999999999, 1.0], list(augment.RATIO))
-    if math.isclose(height, width):
-        assert (top, left, h, w) == (0, 0, height, width)
-    else:
-        assert (top, left, h, w) == tuple(whole)
-
-
-def test_central_crop_resizes_the_short_side_to_256_224() -> None:
-    ramp = torch.arange(448, dtype=torch.float32).expand(3, 256, 448)
-    middle = crops.central(ramp, 224)
-    torch.testing.assert_close(middle, ramp[:, :224, 112:336])
 
 
 @pytest.mark.slow

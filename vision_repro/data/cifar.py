@@ -7,7 +7,6 @@ of ViT choose their hyper-parameters (B.1.1); train is the other 49,000.
 from __future__ import annotations
 
 import json
-import socket
 import tarfile
 import tempfile
 import warnings
@@ -19,19 +18,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 
 from vision_repro.config import UserError
 from vision_repro.data import cache as caches
+from vision_repro.data import download
 from vision_repro.data.decode import decode
+from vision_repro.data.download import Remote, Say
+from vision_repro.data.places import fetched
 from vision_repro.data.splits import Sizes, Splits, check_labels
 from vision_repro.data.subset import order
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
 NAMES: tuple[str, ...] = tuple(CLASSES)
 SIZES = {name: Sizes(49_000, 1_000, 10_000, classes, 32) for name, classes in CLASSES.items()}
+_PAGE = "https://www.cs.toronto.edu/~kriz"
+# MD5 as torchvision 0.29 knows them
+SOURCES = {
+    "cifar10": (
+        Remote(f"{_PAGE}/cifar-10-python.tar.gz", "cifar-10-python.tar.gz", 170_498_071,
+               "c58f30108f718f92721af3b95e74349a"),
+    ),
+    "cifar100": (
+        Remote(f"{_PAGE}/cifar-100-python.tar.gz", "cifar-100-python.tar.gz", 169_001_437,
+               "eb9058c3a382ffc7106e4002c42a8d85"),
+    ),
+}  # fmt: skip
 _SPLIT_SEED = 0
-_TIMEOUT = 30.0  # seconds without an answer before a download is given up
 
 Half = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]  # images [N, 3, 32, 32] and labels [N] of train or test
 Official = tuple[Half, Half, tuple[str, ...]]  # train, test, class names
@@ -41,35 +53,51 @@ def load(name: str, data_root: Path | None, cache: Path) -> Splits:
     """Returns CIFAR-10 or CIFAR-100 as uint8 `[N, 3, 32, 32]`.
 
     Looks in `data_root` for `<name>/**/{train,test}*.parquet` (Hugging Face's layout), torchvision's folder or its
-    archive, also inside `<name>/`; otherwise the archive is downloaded into `cache`, once, under a file lock.
+    archive, also inside `<name>/`; otherwise the archive is downloaded to under `cache`, once, under a file lock.
 
     Raises:
         UserError: if the data are missing, truncated, corrupt or mislabelled.
     """
-    files, read = _source(name, data_root, cache)
+    return _told(name, data_root, cache, lambda line: None)
+
+
+def _told(name: str, data_root: Path | None, cache: Path, say: Say) -> Splits:
+    """Returns what `load` does, telling of a download."""
+    files, read = _source(name, data_root, cache, say)
     return caches.cached(cache, name, caches.digest(files), lambda: _split(name, read(), files[0].parent))
 
 
-def _source(name: str, data_root: Path | None, cache: Path) -> tuple[list[Path], Callable[[], Official]]:
+def prepare(name: str, data_root: Path | None, cache: Path, say: Say) -> None:
+    """Fetches the archive of a data set, unless it is there in some form, and decodes it.
+
+    Raises:
+        UserError: as `load`.
+    """
+    splits = _told(name, data_root, cache, say)
+    say(f"{name} is decoded: {len(splits.train):,} training, {len(splits.val):,} val, {len(splits.test):,} test images")
+
+
+def _source(name: str, data_root: Path | None, cache: Path, say: Say) -> tuple[list[Path], Callable[[], Official]]:
     """Returns the files to read and the function that reads them."""
-    kind = _torchvision(name)
-    if data_root is not None:
-        folder = data_root / name
+    kind, remote = _torchvision(name), SOURCES[name][0]
+    for top in [fetched(cache)] if data_root is None else [data_root, fetched(cache)]:
+        folder = top / name
         halves = [sorted(folder.rglob(f"{half}*.parquet")) for half in ("train", "test")]
         if any(halves):
             return [*halves[0], *halves[1]], partial(_read_parquets, name, folder, *halves)
-        for root in (data_root, folder):
+        for root in (top, folder):
             if (root / kind.base_folder).is_dir():
                 files = sorted(path for path in (root / kind.base_folder).iterdir() if path.is_file())
                 return files or [root / kind.base_folder], partial(_read_batches, name, root)
-            if (root / kind.filename).is_file():
-                return [root / kind.filename], partial(_read_archive, name, root / kind.filename, cache)
+            if (root / remote.file).is_file():
+                return [root / remote.file], partial(_read_archive, name, root / remote.file, cache)
         if folder.is_dir():
             raise UserError(
                 f"{folder} holds no {name}: expected train*.parquet and test*.parquet, "
-                f"{kind.base_folder}/ or {kind.filename}."
+                f"{kind.base_folder}/ or {remote.file}."
             )
-    archive = _download(name, data_root, cache / "downloads")
+    say(f"{name}: {remote.file} {download.megabytes(remote.bytes)}, from {remote.url}, into {fetched(cache)}")
+    archive = download.fetch(remote, fetched(cache), say)
     return [archive], partial(_read_archive, name, archive, cache)
 
 
@@ -165,32 +193,10 @@ def _read_batches(name: str, root: Path) -> Official:
 
 
 def _read_archive(name: str, archive: Path, cache: Path) -> Official:
-    from torchvision.datasets.utils import check_integrity
-
-    kind = _torchvision(name)
-    if not check_integrity(archive, kind.tgz_md5):
-        raise UserError(f"{archive} is incomplete or corrupt (its checksum differs): fetch {kind.url} again.")
+    remote = SOURCES[name][0]
+    if not download.matches(archive, remote.checksum):
+        raise UserError(f"{archive} is incomplete or corrupt (its checksum differs): fetch {remote.url} again.")
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         return _read_batches(name, Path(folder))
-
-
-def _download(name: str, data_root: Path | None, folder: Path) -> Path:
-    """Returns torchvision's archive in `folder`, fetched and checked unless it is there already."""
-    from torchvision.datasets.utils import download_url
-
-    kind, before = _torchvision(name), socket.getdefaulttimeout()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        socket.setdefaulttimeout(_TIMEOUT)
-        with FileLock(folder / f"{kind.filename}.lock"):
-            download_url(kind.url, folder, filename=kind.filename, md5=kind.tgz_md5)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{name} could not be downloaded ({error}): put {kind.filename} from {kind.url} into "
-            f"{data_root or 'a folder and name it with --data_root'}."
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
-    return folder / str(kind.filename)

@@ -7,6 +7,7 @@ class), test 397 (the rest). Images of one writer may stand in several splits, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,11 @@ _SPLIT_SEED = 0
 def load(name: str, data_root: Path | None, cache: Path) -> Splits:
     """Returns the digits as uint8 `[N, 3, 8, 8]`: 0 .. 16 scaled to 0 .. 255, three equal channels."""
     return caches.cached(cache, name, caches.digest([], version("scikit-learn")), _decode)
+
+
+def prepare(name: str, data_root: Path | None, cache: Path, say: Callable[[str], None]) -> None:
+    """Says that there is nothing to fetch."""
+    say("digits come with scikit-learn: there is nothing to fetch")
 
 
 def _decode() -> caches.Decoded:

@@ -39,6 +39,10 @@ class ImageData(LightningDataModule):
         self.subset_checksum = ""
         self.device_augmentation = "none"
 
+    def skipped_report(self) -> str:
+        """Returns what this process could not read and left out on request; empty where nothing can be left out."""
+        return ""
+
     @property
     def rank(self) -> int:
         """Number of this process among those that train together."""

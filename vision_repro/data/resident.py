@@ -1,6 +1,6 @@
 """Small images that live on the device as uint8 from the first step to the last.
 
-B: images of a batch, N: images of a split, H and W: height and width in pixels.
+B: images of a batch, N: images of a split, V: views of a test image, H and W: height and width in pixels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vision_repro.data import crops
 from vision_repro.data import subset as subsets
 from vision_repro.data.batch import Batch
 from vision_repro.data.module import ImageData, Resumable
@@ -36,17 +37,23 @@ class TrainBatches(Resumable):
 
 
 class EvalBatches:
-    """Every world-th image of `indices` int64 [N] in order, in batches of `size`: no image twice, none left out."""
+    """Every world-th image of `indices` int64 [N] in order, in batches of `size`: no image twice, none left out.
 
-    def __init__(self, split: Split, indices: Tensor, size: int) -> None:
-        self.split, self.indices, self.size = split, indices, size
+    With several `views` (`crops.views`), batches are `[B, V, 3, H, W]`.
+    """
+
+    def __init__(self, split: Split, indices: Tensor, size: int, views: str = "crop") -> None:
+        self.split, self.indices, self.views = split, indices, views
+        self.size = max(1, size // crops.VIEWS[views])
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.size):
-            yield _select(self.split, self.indices[start : start + self.size])
+            batch = _select(self.split, self.indices[start : start + self.size])
+            several = crops.VIEWS[self.views] > 1
+            yield batch._replace(images=crops.views(batch.images, self.views, batch.images.shape[-1])) if several else batch
 
 
 def _select(split: Split, indices: Tensor) -> Batch:
@@ -58,7 +65,8 @@ class ResidentData(ImageData):
     """Loaders over `splits`, training on the images `subset` (int64 indices into train; None is all of them).
 
     Step s trains on entries s * global_batch onwards of the stream of (seed, epoch) permutations; a batch may span
-    epochs, and a resumed run goes on at `trainer.global_step`.
+    epochs, and a resumed run goes on at `trainer.global_step`. Images have the model's size: one view of a test image is
+    the image itself, several are crops of it enlarged.
     """
 
     def __init__(
@@ -71,9 +79,10 @@ class ResidentData(ImageData):
         seed: int,
         eval_batch: int = 500,
         augmentation: str = "none",
+        views: str = "crop",
     ) -> None:
         super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
-        self.splits = splits
+        self.splits, self.views = splits, views
         self.subset = torch.arange(len(splits.train)) if subset is None else subset
         self.classes, self.image_size, self.checksum = splits.classes, splits.image_size, splits.checksum
         self.subset_checksum = subsets.checksum(self.subset)
@@ -94,7 +103,7 @@ class ResidentData(ImageData):
 
     def test_dataloader(self) -> EvalBatches:
         """Returns this process's shard of `test`."""
-        return self._shard("test", torch.arange(len(self.splits.test)))
+        return self._shard("test", torch.arange(len(self.splits.test)), self.views)
 
     def pool_dataloader(self) -> EvalBatches:
         """Returns this process's shard of the chosen training images, once each: the pool of a probe."""
@@ -103,8 +112,8 @@ class ResidentData(ImageData):
     def _split(self, name: str) -> Split:
         return {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}[name]
 
-    def _shard(self, name: str, indices: Tensor) -> EvalBatches:
-        return EvalBatches(self._on_device(name), indices[self.rank :: self.world], self.eval_batch)
+    def _shard(self, name: str, indices: Tensor, views: str = "crop") -> EvalBatches:
+        return EvalBatches(self._on_device(name), indices[self.rank :: self.world], self.eval_batch, views)
 
     def _on_device(self, name: str) -> Split:
         """Returns the split on this process's device, moved there once; on the CPU the memory map itself."""
