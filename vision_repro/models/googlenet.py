@@ -1,0 +1,155 @@
+"""GoogLeNet: `googlenet[x<width>][-bn][-nobottleneck][-noaux|-aux<weight>]`, as in `googlenetx0.25-bn-aux1.0`.
+
+The net of Table 1 and Figure 3 of the paper (arXiv 1409.4842): nine inception blocks with true 5x5 branches, where
+torchvision has 3x3; local response normalisation, no batch norm; dropout 0.4 before the last layer. In training it also
+returns two auxiliary classifiers, after 4a and 4d, whose losses count 0.3 (section 5), or `<weight>`; in evaluation
+they do not run. `-noaux` has none; with `-aux0` they run in training, and their losses count nothing.
+`-bn` puts batch norm behind each convolution and has no response normalisation (as in the later BN-Inception).
+`-nobottleneck` lets the 3x3 and 5x5 convolutions see the whole input, without the 1x1 convolutions before them; the 1x1
+convolution behind the pooling is kept, as without it the blocks would grow from one to the next.
+`<width>` multiplies all channels. Up to 64 pixels the stem is smaller.
+
+Deviation: the paper gives no constants of the normalisation; these are those of BVLC's replication for Caffe, which was
+made with the help of the first author: n 5, alpha 1e-4 / n, beta 0.75, k 1.
+Deviation: He's initialisation (`plain.py`), about which the paper says nothing.
+Deviation: max-pooling rounds sides up without padding, as in BVLC's; the lecture slides pad pool1 by 1 for the same
+112-56-28-14-7.
+Deviation: up to 64 pixels conv1 is 3x3, above 32 pixels with stride 2, and pool1 is left out; up to 8 pixels pool2 too.
+An auxiliary classifier pools over the whole map where it is smaller than 5x5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from vision_repro.models.inception import Inception, Widths, auxiliary_classifier, halving_pool, unit
+from vision_repro.models.outputs import WithAuxiliary
+from vision_repro.models.plain import WIDTH_PATTERN, Mean, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.published import Published
+from vision_repro.models.response_norm import ResponseNorm
+
+PATTERN = re.compile(
+    rf"googlenet{WIDTH_PATTERN}(?P<norm>-bn)?(?P<direct>-nobottleneck)?(?:(?P<noaux>-noaux)|-aux(?P<aux>\d+(?:\.\d+)?))?"
+)
+EXAMPLES = ("googlenet", "googlenet-noaux", "googlenet-bn", "googlenet-nobottleneck", "googlenetx0.25-bn-aux1.0")
+SMALL = (("googlenetx0.125-bn", 8), ("googlenetx0.125", 32), ("googlenetx0.125-nobottleneck-noaux", 64))
+PUBLISHED = (
+    Published("googlenet", 224, 13_378_280, None, "Table 1 and section 5, all biases and both auxiliary classifiers"),
+    Published("googlenet-noaux", 224, 6_998_552, None, "Table 1, all biases"),
+    Published("googlenet-bn-noaux", 224, 6_998_552 + 7_280, None, "Table 1, scale and shift of 7,280 maps, no bias"),
+)
+BLOCKS = {
+    "3a": Widths(64, 96, 128, 16, 32, 32),
+    "3b": Widths(128, 128, 192, 32, 96, 64),
+    "4a": Widths(192, 96, 208, 16, 48, 64),
+    "4b": Widths(160, 112, 224, 24, 64, 64),
+    "4c": Widths(128, 128, 256, 24, 64, 64),
+    "4d": Widths(112, 144, 288, 32, 64, 64),
+    "4e": Widths(256, 160, 320, 32, 128, 128),
+    "5a": Widths(256, 160, 320, 32, 128, 128),
+    "5b": Widths(384, 192, 384, 48, 128, 128),
+}
+POOLED_AFTER = {"3b": "pool3", "4e": "pool4"}
+AUXILIARY_AFTER = ("4a", "4d")
+
+
+def _stem(image_size: int, width: float, norm: bool) -> nn.Sequential:
+    """Returns the layers before 3a."""
+    one, two, three = (scaled(count, width) for count in (64, 64, 192))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv1"] = unit(3, one, 7 if image_size > 64 else 3, norm, stride=2 if image_size > 32 else 1)
+    if image_size > 64:
+        layers["pool1"] = halving_pool()
+    if not norm:
+        layers["norm1"] = ResponseNorm(5, alpha=1e-4 / 5, k=1.0)
+    layers["conv2"], layers["conv3"] = unit(one, two, 1, norm), unit(two, three, 3, norm)
+    if not norm:
+        layers["norm2"] = ResponseNorm(5, alpha=1e-4 / 5, k=1.0)
+    if image_size > 8:
+        layers["pool2"] = halving_pool()
+    return nn.Sequential(layers)
+
+
+def _side(image_size: int) -> int:
+    """Returns the side of the map behind the stem [pixels]."""
+    side = (image_size + 1) // 2 if image_size > 32 else image_size
+    side = side // 2 if image_size > 64 else side
+    return side // 2 if image_size > 8 else side
+
+
+class GoogLeNet(nn.Module):
+    """Stem, nine inception blocks, a mean over the map, a linear layer, and auxiliary classifiers in training."""
+
+    def __init__(
+        self, stem: nn.Sequential, body: OrderedDict[str, nn.Module], auxiliary: dict[str, nn.Sequential],
+        head: nn.Linear, weight: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.stem = stem
+        self.body = nn.ModuleDict(body)
+        self.auxiliary = nn.ModuleDict(auxiliary)
+        self.neck = nn.Sequential(Mean(), nn.Dropout(0.4))
+        self.head = head
+        self.weight = weight
+
+    def _walk(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns the last map, and those that the auxiliary classifiers see."""
+        maps, seen = self.stem(images), []
+        for key, layer in self.body.items():
+            maps = layer(maps)
+            if key in self.auxiliary:
+                seen.append(maps)
+        return maps, seen
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Returns the last feature map `[B, C, H, W]`."""
+        return self._walk(images)[0]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Returns logits `[B, K]` of a feature map, or with `pre_logits` its mean `[B, D]`."""
+        vectors: Tensor = self.neck(features)
+        return vectors if pre_logits else self.head(vectors)
+
+    def get_classifier(self) -> nn.Module:
+        """Returns the final linear layer."""
+        return self.head
+
+    def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
+        """Returns logits `[B, K]`; in training, where there are auxiliary classifiers, theirs too."""
+        maps, seen = self._walk(images)
+        logits = self.forward_head(maps)
+        if not self.training or not seen:
+            return logits
+        pairs = zip(self.auxiliary.values(), seen, strict=True)
+        return WithAuxiliary(logits, tuple(classifier(item) for classifier, item in pairs), self.weight)
+
+
+def build(name: str, *, image_size: int, classes: int) -> nn.Module:
+    """Returns the GoogLeNet `name`; its features are the mean of the last map.
+
+    Raises:
+        UserError: if the width is 0, or the images are smaller than the poolings can take.
+    """
+    match = PATTERN.fullmatch(name)
+    assert match is not None
+    require_size(name, image_size, 4)
+    width, norm, reduced = width_factor(match["width"]), match["norm"] is not None, match["direct"] is None
+    body: OrderedDict[str, nn.Module] = OrderedDict()
+    auxiliary: dict[str, nn.Sequential] = {}
+    channels, side = scaled(192, width), _side(image_size)
+    for key, published in BLOCKS.items():
+        block = Inception(channels, Widths(*(scaled(count, width) for count in published)), norm, reduced)
+        body[key], channels = block, block.channels
+        if key in AUXILIARY_AFTER and not match["noaux"]:
+            auxiliary[key] = auxiliary_classifier(channels, side, width, norm, classes)
+        if key in POOLED_AFTER:
+            body[POOLED_AFTER[key]], side = halving_pool(), side // 2
+    head = nn.Linear(channels, classes)
+    weight = float(match["aux"] or 0.3)
+    model = GoogLeNet(_stem(image_size, width, norm), body, auxiliary, head, weight)
+    heads = [item for key, item in model.auxiliary.named_modules() if key.endswith("head")]
+    initialise_he(model, head, *(item for item in heads if isinstance(item, nn.Linear)))
+    return model

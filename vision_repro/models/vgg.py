@@ -1,0 +1,97 @@
+"""VGG: `vgg<depth>[x<width>][-bn][-fc<hidden>]`, as in `vgg16`, `vgg19-bn`, `vgg11x0.25-bn` or `vgg16-bn-fc4096`.
+
+`<depth>` counts the layers with weights: 11, 13, 16 or 19, the columns A, B, D and E of Table 1 of the paper (arXiv
+1409.1556). All convolutions are 3x3 with stride 1 and pad 1 pixel; five 2x2 max-poolings halve the map, after which the
+channels double until they are 512. `-bn` puts batch norm behind each convolution (torchvision; not in the paper).
+`<width>` multiplies all channels and units. `<hidden>` is the width of fc6 and fc7 [units]; `-fc0` leaves both out.
+
+Deviation: up to 64 pixels fc6 and fc7 have 512 units, not 4096, which would be most of the net over a map of 1x1 pixel
+(32 pixels) or 2x2; say `-fc4096` for them.
+Deviation: below 32 pixels the first poolings are left out, so that the last stages still see a map.
+Deviation: fc6 takes the map as it is; torchvision first pools it to 7x7, which changes nothing at 224 pixels.
+Deviation: He's initialisation (`plain.py`) at all depths; the paper trains the 11-layer net first, from weights of
+standard deviation 0.1, and starts the deeper ones from it (section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+
+from torch import nn
+
+from vision_repro.config import UserError, nearest
+from vision_repro.models.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.published import Published
+
+PATTERN = re.compile(rf"vgg(?P<depth>\d+){WIDTH_PATTERN}(?P<norm>-bn)?(?:-fc(?P<hidden>\d+))?")
+EXAMPLES = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16-bn", "vgg11x0.25-bn", "vgg16-bn-fc4096", "vgg16-bn-fc0")
+SMALL = (("vgg11x0.125-bn", 8), ("vgg16x0.125", 32), ("vgg11x0.125-bn", 64))
+PUBLISHED = (
+    Published("vgg11", 224, 132_863_336, 7.609, "torchvision, VGG11_Weights.IMAGENET1K_V1"),
+    Published("vgg13", 224, 133_047_848, 11.308, "torchvision, VGG13_Weights.IMAGENET1K_V1"),
+    Published("vgg16", 224, 138_357_544, 15.47, "torchvision, VGG16_Weights.IMAGENET1K_V1; lecture slides"),
+    Published("vgg19", 224, 143_667_240, 19.632, "torchvision, VGG19_Weights.IMAGENET1K_V1"),
+    Published("vgg11-bn", 224, 132_868_840, 7.609, "torchvision, VGG11_BN_Weights.IMAGENET1K_V1"),
+    Published("vgg13-bn", 224, 133_053_736, 11.308, "torchvision, VGG13_BN_Weights.IMAGENET1K_V1"),
+    Published("vgg16-bn", 224, 138_365_992, 15.47, "torchvision, VGG16_BN_Weights.IMAGENET1K_V1"),
+    Published("vgg19-bn", 224, 143_678_248, 19.632, "torchvision, VGG19_BN_Weights.IMAGENET1K_V1"),
+)
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+CHANNELS = (64, 128, 256, 512, 512)
+
+
+def _convolutions(depth: str) -> tuple[int, ...]:
+    """Returns the convolutions of each stage of the net with `depth` layers."""
+    if int(depth) not in CONVOLUTIONS:
+        known = ", ".join(map(str, CONVOLUTIONS))
+        hint = nearest(depth, map(str, CONVOLUTIONS))
+        raise UserError(f"VGG depth {depth} is unknown: expected one of {known}.{hint}")
+    return CONVOLUTIONS[int(depth)]
+
+
+def _features(counts: tuple[int, ...], channels: list[int], poolings: int, norm: bool) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    inputs = 3
+    for stage, (count, outputs) in enumerate(zip(counts, channels, strict=True), start=1):
+        for index in range(1, count + 1):
+            key = f"{stage}_{index}"
+            layers[f"conv{key}"] = nn.Conv2d(inputs, outputs, 3, padding=1)
+            if norm:
+                layers[f"norm{key}"] = nn.BatchNorm2d(outputs)
+            layers[f"relu{key}"] = nn.ReLU(inplace=True)
+            inputs = outputs
+        if stage > len(counts) - poolings:
+            layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    return nn.Sequential(layers)
+
+
+def _neck(inputs: int, hidden: int) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for index, width in ((6, inputs), (7, hidden)) if hidden else ():
+        layers[f"fc{index}"] = nn.Linear(width, hidden)
+        layers[f"relu{index}"] = nn.ReLU(inplace=True)
+        layers[f"drop{index}"] = nn.Dropout(0.5)
+    return nn.Sequential(layers)
+
+
+def build(name: str, *, image_size: int, classes: int) -> nn.Module:
+    """Returns the VGG `name`; its features are the units of fc7, or with `-fc0` the flattened map.
+
+    Raises:
+        UserError: if the depth is unknown, the width is 0, or no pooling fits into the images.
+    """
+    match = PATTERN.fullmatch(name)
+    assert match is not None
+    counts, width = _convolutions(match["depth"]), width_factor(match["width"])
+    require_size(name, image_size, 2)
+    poolings = min(len(counts), int(math.log2(image_size)))
+    side = image_size >> poolings
+    channels = [scaled(count, width) for count in CHANNELS]
+    units = scaled(512 if image_size <= 64 else 4096, width) if match["hidden"] is None else int(match["hidden"])
+    inputs = channels[-1] * side**2
+    features = _features(counts, channels, poolings, match["norm"] is not None)
+    model = Plain(features, _neck(inputs, units), nn.Linear(units or inputs, classes))
+    initialise_he(model, model.head)
+    return model
