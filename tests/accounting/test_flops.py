@@ -15,17 +15,12 @@ def vit_flops(width: int, depth: int, patch: int, image_size: int, classes: int)
     return 2 * (patches * 3 * patch**2 * width + depth * block + width * classes)
 
 
-# GMAC at 224 pixels without head: vit_variants (ViT, Table 1), bit_tables and hybrid_variants, counted independently
+# GMAC at 224 pixels without head: vit_variants (ViT, Table 1), bit_architectures and hybrid_variants, counted
+# independently; test_published_costs.py has them all
 GMAC = {
-    "vit-b/16": 17.563,
     "vit-b/32": 4.408,
-    "vit-l/16": 61.554,
-    "vit-h/14": 167.294,
     "vit-s/16": 4.598,
     "bit-r50x1": 4.087,
-    "bit-r101x3": 69.486,
-    "bit-r152x4": 182.769,
-    "r50+vit-b/16": 21.535,
     "r26+vit-s/32": 3.463,
 }
 
@@ -54,7 +49,9 @@ def test_linear_layer() -> None:
 
 
 def test_convolution() -> None:
-    assert forward_flops(nn.Conv2d(3, 5, 3, stride=2, padding=1), 8) == 2 * (4 * 4) * 5 * 3 * 9
+    model = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+    assert forward_flops(model, 8) == 2 * (4 * 4) * 5 * 3 * 9
+    assert forward_flops(model, 8, taps="inside") == 2 * (11 * 11) * 5 * 3
 
 
 @pytest.mark.parametrize("explicit", [True, False])
@@ -86,8 +83,6 @@ def test_training_is_nearly_what_a_counter_finds() -> None:
     ("name", "epochs", "printed", "tolerance"),
     [
         ("vit-b/16", 7, 224, 0.03),
-        ("vit-l/32", 7, 196, 0.03),
-        ("vit-h/14", 14, 4262, 0.03),
         ("bit-r50x1", 7, 50, 0.0505),  # the counter includes taps on the padding, the paper does not
     ],
 )

@@ -1,1 +1,1 @@
-"""What a model costs: FLOPs, with a multiply-add counted as 2, as in Table 6 of the ViT paper."""
+"""What a model costs: parameters, memory, multiply-adds or FLOPs (a multiply-add is 2), hours, money and energy."""

@@ -1,0 +1,108 @@
+"""What a run costs in device-hours, money and energy, from its FLOPs and a stated utilisation. Imports no torch.
+
+Peak rates, watts and prices stand in `published/devices.csv`, one device a line with its sources; edit them there.
+Their `confidence`: `verified` (read at the source), `quoted` (read where someone quotes it), `memory` (to be checked,
+and marked by `*` wherever it is shown).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_repro.accounting.checks import PUBLISHED
+from vision_repro.config import UserError, nearest
+
+DEVICES = PUBLISHED / "devices.csv"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator: peak rate of its matrix units [FLOP/s], power [watts] and price [dollars an hour], if known."""
+
+    name: str
+    peak: float
+    arithmetic: str
+    watts: float | None
+    price: float | None
+    source: str
+    confidence: str
+    price_source: str
+    price_confidence: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a number of FLOPs costs on one kind of device: `hours` of one device, dollars and kilowatt-hours.
+
+    Energy is that of the device at its stated watts alone: no host, network or cooling, and no idle time.
+    """
+
+    device: Device
+    utilisation: float
+    hours: float
+
+    @property
+    def days(self) -> float:
+        """Device-days; for a TPUv3-core the core-days of ViT's Table 2."""
+        return self.hours / 24
+
+    @property
+    def dollars(self) -> float | None:
+        """Price of the device-hours [dollars], or None where the table has no price."""
+        return None if self.device.price is None else self.hours * self.device.price
+
+    @property
+    def energy(self) -> float | None:
+        """Energy [kWh], or None where the table has no watts."""
+        return None if self.device.watts is None else self.hours * self.device.watts / 1000
+
+
+def devices(file: Path = DEVICES) -> dict[str, Device]:
+    """Returns the devices of the table, by name.
+
+    Raises:
+        UserError: if the file cannot be read, or a line of it has no name, no peak rate or something that is no number.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'"{file}" cannot be read ({error}): expected a table of devices.') from None
+    found = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            device = _device(row)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UserError(
+                f'"{file}", line {number}: expected a device, its peak_flops above 0, and watts and dollars_per_hour, '
+                "each a number above 0 or empty."
+            ) from None
+        found[device.name] = device
+    return found
+
+
+def _device(row: dict[str, str]) -> Device:
+    """Returns the device of a line; raises AttributeError, KeyError, TypeError or ValueError if it is none."""
+    watts, price = (float(row[key]) if row[key].strip() else None for key in ("watts", "dollars_per_hour"))
+    peak = float(row["peak_flops"])
+    if not row["device"] or not all(0 < value < math.inf for value in (peak, watts, price) if value is not None):
+        raise ValueError(row)
+    texts = (row[key] or "" for key in ("source", "confidence", "price_source", "price_confidence"))
+    return Device(row["device"], peak, row["arithmetic"], watts, price, *texts)
+
+
+def plan_cost(flops: float, device: str, utilisation: float) -> Cost:
+    """Returns the cost of `flops` on a device of the table, at a share `utilisation` in (0, 1] of its peak rate.
+
+    Raises:
+        UserError: if the device is unknown or the utilisation is no such share.
+    """
+    known = devices()
+    if device not in known:
+        raise UserError(f'Device "{device}" is unknown: expected one of {", ".join(known)}.{nearest(device, known)}')
+    if not 0 < utilisation <= 1:
+        raise UserError(f"A utilisation of {utilisation} is out of range: expected a fraction above 0 and at most 1.")
+    return Cost(known[device], utilisation, flops / (known[device].peak * utilisation) / 3600)
