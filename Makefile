@@ -20,7 +20,7 @@ option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
 OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
   $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS)
 
-.PHONY: help setup check test bench sweep lock $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep lock tables explain data data-check show $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -30,6 +30,11 @@ help:
 	@echo 'make exp-<name>        an experiment, to its figure and verdict: $(EXPERIMENTS)'
 	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
 	@echo 'make sweep FILE=...    the trials of a W&B sweep file, on this machine   [ARGS=...]'
+	@echo 'make tables            our parameters and FLOPs beside the published ones   [ARGS=...]'
+	@echo 'make explain MODEL=... layer by layer: shapes, parameters, memory, FLOPs   [IMAGE=224 ARGS=...]'
+	@echo 'make data DATA=...     fetch a data set, or say which file to put where   [DATA_ROOT=...]'
+	@echo 'make data-check DATA=. broken files, wrong labels, images in two splits   [DATA_ROOT=...]'
+	@echo 'make show DATA=...     a picture of training images   [AUG=inception+mixup0.2 IMAGE=224 ARGS=...]'
 	@echo 'make lock              resolve requirements.lock anew from pyproject.toml   [ARGS=--upgrade]'
 
 setup: $(READY)
@@ -68,6 +73,18 @@ exp-%:
 
 sweep: $(READY)
 	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) $(ARGS)
+
+tables: $(READY)
+	@$(RUN) -m vision_repro.accounting.tables $(ARGS)
+
+explain: $(READY)
+	@$(RUN) -m vision_repro.accounting.explain $(call option,model,MODEL) $(call option,image_size,IMAGE) $(ARGS)
+
+ABOUT_DATA = $(call option,dataset,DATA) $(call option,data_root,DATA_ROOT)
+
+data data-check show: $(READY)
+	@$(RUN) -m vision_repro.data $(patsubst data,get,$(patsubst data-check,check,$@)) $(ABOUT_DATA) \
+	  $(call option,augmentation,AUG) $(call option,image_size,IMAGE) $(ARGS)
 
 lock: $(READY)
 	@$(VENV)/bin/uv pip compile --system-certs --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 Scalar = str | int | float | bool | None
+NORMALISATIONS = ("model", "half", "imagenet", "mean-image", "channel-mean", "channel-mean-std", "none")
+VIEWS = ("crop", "square", "ten", "fifty")
 C = TypeVar("C")
 
 
@@ -27,9 +29,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{matches[0]}"?' if matches else ""
 
 
-def option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
-    """Returns a dataclass field with a default, a line of help and, if given, the only values allowed."""
-    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
+def option(default: Any, text: str, choices: Sequence[str] = (), *, later: bool = False) -> Any:
+    """Returns a dataclass field with a default, a line of help and, if given, the only values allowed.
+
+    `later` marks a field that runs have been done without: see `run_id`.
+    """
+    return field(default=default, metadata={"help": text, "choices": tuple(choices), "later": later})
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,25 @@ class RunConfig:
     weight_decay: float = option(0.1, "AdamW weight decay, on weight matrices and kernels only")
     warmup: float = option(0.1, "linear warm-up, as a fraction of the steps")
     grad_clip: float = option(1.0, "largest global norm of the gradient; 0 is off")
-    augmentation: str = option("none", "training augmentation", ("none", "flip", "crop-flip", "inception"))
+    augmentation: str = option("none", 'training augmentation, such as flip, crop-flip, inception, "inception+mixup0.2"')
     select: str = option("best", "weights that are tested: best on val, or the last", ("best", "last"))
     evaluations: int = option(10, "how often val is measured in a run")
     shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off")
     draws: int = option(3, "random draws of the few-shot images")
     precision: str = option(
         "auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16")
+    )
+    weights: str = option(
+        "", "weights to start from: timm, or a .npz, .safetensors or .ckpt file; empty is from scratch", later=True
+    )
+    normalisation: str = option(
+        "model", "what is done to the pixels; model is what the architecture expects", NORMALISATIONS, later=True
+    )
+    views: str = option(
+        "crop", "what is tested of an image: central crop, whole as a square, 10 crops, 5 scales x 10", VIEWS, later=True
+    )
+    on_bad_image: str = option(
+        "error", "what to do about an image that cannot be read", ("error", "skip"), later=True
     )
 
     def __post_init__(self) -> None:
@@ -123,8 +140,17 @@ def plain(config: Any) -> dict[str, Scalar]:
 
 
 def run_id(config: Any) -> str:
-    """Returns the id of a run: 12 hex digits of the SHA-256 of its config, independent of hardware and folder."""
-    text = json.dumps(plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Returns the id of a run: 12 hex digits of the SHA-256 of its config, independent of hardware and folder.
+
+    A field marked `later` counts only where it differs from its default, so that adding one leaves older ids, and with
+    them all runs that are done, as they were.
+    """
+    counted = {
+        item.name: getattr(config, item.name)
+        for item in fields(config)
+        if not (item.metadata.get("later") and getattr(config, item.name) == item.default)
+    }
+    text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -20,9 +20,11 @@ from lightning import Trainer, seed_everything
 
 from vision_repro import data, models, provenance
 from vision_repro.config import RunConfig, UserError
+from vision_repro.data import normalisation
 from vision_repro.launch import Launch
 from vision_repro.launch.device import processor
 from vision_repro.launch.tracking import Tracker
+from vision_repro.models import weights
 from vision_repro.probes.features import frozen_features
 from vision_repro.probes.few_shot import few_shot_accuracy
 from vision_repro.recorder import DivergedError, Place, Recorder
@@ -68,21 +70,39 @@ def _datamodule(config: RunConfig, place: Place) -> Any:
         augmentation=config.augmentation,
         data_root=Path(place.launch.data_root) if place.launch.data_root else None,
         cache=place.cache,
+        workers=place.launch.workers,
+        views=config.views,
+        on_bad_image=config.on_bad_image,
+        decoded_cache=place.launch.decoded_cache,
     )
 
 
-def _task(config: RunConfig, place: Place, classes: int, augmentation: str) -> Classifier:
-    """Returns the task with freshly drawn weights, a function of the seed alone."""
+def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisation:
+    """Returns what is done to the pixels; means of the training images are those of the run's own subset."""
+    kind = normalisation.default_for(config.model) if config.normalisation == "model" else config.normalisation
+    measured = kind in normalisation.MEASURED
+    return normalisation.statistics(kind, (batch.images for batch in module.pool_dataloader()) if measured else ())
+
+
+def _task(config: RunConfig, place: Place, module: Any) -> tuple[Classifier, weights.Loaded | None]:
+    """Returns the task with freshly drawn weights, a function of the seed alone, or with those of `config.weights`.
+
+    What was loaded, if anything was, comes second.
+    """
     seed_everything(config.seed, verbose=False)
-    model = models.build(config.model, image_size=config.image_size, classes=classes)
+    model = models.build(config.model, image_size=config.image_size, classes=module.classes)
+    loaded = None
+    if config.weights:
+        loaded = weights.load(model, config.model, config.weights, image_size=config.image_size)
     on_gpu = place.accelerator == "gpu"
     models.use_explicit_attention(model, place.precision == "bf16" and not on_gpu)
     if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
         model.compile()  # in place, so that the names in the state dict stay
-    return Classifier(
+    task = Classifier(
         model, lr=_rate(config), weight_decay=config.weight_decay, steps=config.total_steps, warmup=config.warmup,
-        grad_clip=config.grad_clip, augmentation=augmentation,
+        grad_clip=config.grad_clip, augmentation=module.device_augmentation, normalise=_normalisation(config, module),
     )  # fmt: skip
+    return task, loaded
 
 
 def _rate(config: RunConfig) -> float:
@@ -146,7 +166,9 @@ def _measure(config: RunConfig, trainer: Trainer, task: Classifier, module: Any,
     }
 
 
-def _write_provenance(config: RunConfig, place: Place, seconds: float, resumed: bool) -> None:
+def _write_provenance(
+    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None
+) -> None:  # fmt: skip
     devices = place.launch.devices * place.launch.num_nodes
     gpu = place.accelerator == "gpu"
     facts = {
@@ -162,6 +184,7 @@ def _write_provenance(config: RunConfig, place: Place, seconds: float, resumed: 
         "seconds_since_start_or_resume": round(seconds, 3),
         "device_hours": round(seconds * devices / 3600, 6),
         "images_seen": config.total_steps * config.global_batch,
+        "weights": loaded and loaded._asdict(),
     }
     write_atomic(place.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
 
@@ -214,7 +237,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
         folder.open()
     tracker = Tracker(config, folder.id, folder.path, place.settings, main_rank and place.launch.wandb != "off")
     recorder = Recorder(config, place, tracker, module.expected("val"))
-    task = _task(config, place, module.classes, module.device_augmentation)
+    task, loaded = _task(config, place, module)
     trainer = _trainer(config, place, recorder)
     resumed = recorder.checkpoint.exists()
     finite = _fit(trainer, task, module, recorder)
@@ -222,7 +245,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     if main_rank:
         if finite:
             _write_weights(folder, task)
-        _write_provenance(config, place, time.monotonic() - start, resumed)
+        _write_provenance(config, place, time.monotonic() - start, resumed, loaded)
         _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics)
         tracker.close({name: value for name, (value, _) in metrics.items()}, failed=not finite)
     result = folder.result()
@@ -246,5 +269,9 @@ def _finish(
         "data_sha256": module.checksum,
         "subset_sha256": module.subset_checksum,
     }
+    skipped = module.skipped_report()
+    if skipped:
+        print(skipped, file=sys.stderr)
+        facts["skipped"] = skipped
     folder.finish(status, metrics, facts)
     recorder.checkpoint.unlink(missing_ok=True)

@@ -115,10 +115,17 @@ def test_no_shots_is_no_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shots", "classes", "message"),
-    [((1, 6), 2, "class 0 has 5"), ((1,), 3, "class 2 has 0"), ((0,), 2, "at least 1")],
+    ("shots", "tested", "message"),
+    [((1, 6), 0, "class 0 has 5"), ((1,), 2, "Class 2 is tested but has no image"), ((0,), 0, "at least 1")],
 )
-def test_shots_that_cannot_be_drawn(shots: tuple[int, ...], classes: int, message: str) -> None:
+def test_shots_that_cannot_be_drawn(shots: tuple[int, ...], tested: int, message: str) -> None:
     pool, labels = blobs(10, 3, 2)
     with pytest.raises(UserError, match=message):
-        few_shot_accuracy(pool, labels, pool, labels, classes=classes, shots=shots, draws=1, seed=0)
+        few_shot_accuracy(pool, labels, pool, labels + tested, classes=4, shots=shots, draws=1, seed=0)
+
+
+def test_classes_without_images_are_left_out() -> None:
+    labels = torch.tensor([0, 0, 3, 3, 3])
+    chosen = draw_shots(labels, 5, 2, draw=0, seed=0)
+    assert chosen.shape == (2, 2)
+    assert labels[chosen].tolist() == [[0, 0], [3, 3]]

@@ -18,6 +18,8 @@ class Launch:
     num_nodes: int = option(1, "machines a run; started by srun or torchrun")
     jobs: int = option(0, "runs at the same time; 0 is as many as the machine has room for")
     accumulate: int = option(1, "micro-batches an optimizer step")
+    workers: int = option(2, "processes a device that decode images, where they are not held in memory")
+    decoded_cache: bool = option(False, "keep decoded images on disk, where they are not held in memory")
     wandb: str = option("auto", "log to W&B: online with a key, else offline; WANDB_MODE goes first", ("auto", "off"))
     checkpoint_seconds: float = option(30.0, "shortest time between two checkpoints of a run")
     compile: str = option("auto", "torch.compile: auto is on for long runs on a GPU", ("auto", "on", "off"))
@@ -30,6 +32,6 @@ class Launch:
             UserError: naming the option, its value and what was expected.
         """
         check_choices(self)
-        for name, low in (("devices", 1), ("num_nodes", 1), ("jobs", 0), ("accumulate", 1), ("checkpoint_seconds", 0)):
+        for name, low in (("devices", 1), ("num_nodes", 1), ("jobs", 0), ("accumulate", 1), ("workers", 0), ("checkpoint_seconds", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")

@@ -76,11 +76,14 @@ def step_seconds(model: Any, images: Any, bf16: bool) -> float:
     import torch
 
     from vision_repro.models import use_explicit_attention
+    from vision_repro.models.outputs import WithAuxiliary
 
     use_explicit_attention(model, bf16)
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = model(images).float().square().mean()
+        output = model(images)
+        every = (output.logits, *output.auxiliary) if isinstance(output, WithAuxiliary) else (output,)
+        loss = torch.cat(every).float().square().mean()
     loss.backward()
     return time.perf_counter() - start
 

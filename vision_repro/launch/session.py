@@ -62,18 +62,24 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
     import torch
 
     from vision_repro import data, models
+    from vision_repro.data.normalisation import default_for
+    from vision_repro.models import weights
     from vision_repro.run import check_division
 
     for run in runs:
         data.check(run.dataset, image_size=run.image_size, train_size=run.train_size, augmentation=run.augmentation)
         check_division(run, planned.launch)
+    for model in {run.model for run in runs if run.normalisation == "model"}:
+        default_for(model)
+    for model, source in {(run.model, run.weights) for run in runs if run.weights}:
+        weights.fetch(model, source)
     with torch.device("meta"):
         for model, image_size in {(run.model, run.image_size) for run in runs}:
             models.build(model, image_size=image_size, classes=10)
 
 
 def prepare(planned: Plan, runs: list[RunConfig]) -> None:
-    """Reads each data set once, in a child, so that a download or a broken file comes before the first run."""
+    """Fetches and reads each data set once, in a child: a download or a broken file comes before the first run."""
     for dataset, image_size in sorted({(run.dataset, run.image_size) for run in runs}):
         chosen = [run for run in runs if run.dataset == dataset and run.image_size == image_size]
         _in_child(partial(_write_subsets, planned, chosen))
@@ -82,11 +88,13 @@ def prepare(planned: Plan, runs: list[RunConfig]) -> None:
 def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
     from vision_repro import data
     from vision_repro.data import subset
+    from vision_repro.data.fetch import fetch
 
     root = Path(planned.launch.data_root) if planned.launch.data_root else None
     first = runs[0]
-    if data.describe(first.dataset).image_size is None:
-        return  # images of a folder are listed by their own module
+    if data.is_streamed(first.dataset):
+        fetch(first.dataset, root, cache_folder(), partial(print, file=sys.stderr))
+        return
     splits = data.load(first.dataset, root, cache_folder())
     for seed in sorted({run.seed for run in runs}):
         subset.save(planned.root / "subsets", first.dataset, seed, splits.train.labels)

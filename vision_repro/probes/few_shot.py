@@ -73,20 +73,22 @@ def ridge(features: Tensor, labels: Tensor, classes: int, *, l2: float = L2, bia
 
 
 def draw_shots(labels: Tensor, classes: int, shots: int, *, draw: int, seed: int) -> Tensor:
-    """Returns the indices of `shots` random images of each class, int64 `[K, shots]`.
+    """Returns the indices of `shots` random images of each class that occurs, int64 `[K, shots]`.
 
-    A function of labels, seed and draw alone, and nested: fewer shots are the first columns.
+    A function of labels, seed and draw alone, and nested: fewer shots are the first columns. Classes without any image
+    are left out: of a partial copy of a data set, the rest can still be measured.
 
     Raises:
-        UserError: if a class has fewer than `shots` images.
+        UserError: if a class that occurs has fewer than `shots` images.
     """
-    counts = torch.bincount(labels.cpu(), minlength=classes)
-    if counts.min() < shots:
-        poorest = int(counts.argmin())
+    counts = torch.bincount(labels.cpu(), minlength=classes).tolist()
+    occurring = [label for label, count in enumerate(counts) if count]
+    poorest = min(occurring, key=lambda label: counts[label])
+    if counts[poorest] < shots:
         raise UserError(f"{shots} shots need {shots} images of every class, but class {poorest} has {counts[poorest]}.")
     order = np.random.default_rng([seed, draw]).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]
-    chosen = np.stack([order[shuffled == label][:shots] for label in range(classes)])
+    chosen = np.stack([order[shuffled == label][:shots] for label in occurring])
     return torch.from_numpy(chosen).to(labels.device)
 
 
@@ -108,13 +110,17 @@ def few_shot_accuracy(
     over all test rows.
 
     Raises:
-        UserError: if a shot count is below 1, or a class of the pool has fewer images than the most shots.
+        UserError: if a shot count is below 1, a class of the pool has fewer images than the most shots, or a class of the
+            test images has none.
         ValueError: if a feature is not finite.
     """
     if any(count < 1 for count in shots):
         raise UserError(f"Shots {list(shots)} are no counts: expected numbers of at least 1.")
     if not shots:
         return {}
+    undrawn = sorted(set(test_labels.unique().tolist()) - set(pool_labels.unique().tolist()))
+    if undrawn:
+        raise UserError(f"Class {undrawn[0]} is tested but has no image to draw shots from: expected some of every class.")
     accuracy: dict[int, list[float]] = {count: [] for count in shots}
     for draw in range(draws):
         chosen = draw_shots(pool_labels, classes, max(shots), draw=draw, seed=seed)

@@ -1,20 +1,23 @@
 """Supervised classification around any architecture.
 
-Shapes: B images, C channels, H x W pixels, K classes.
+Shapes: B images, V views of an image, C channels, H x W pixels, K classes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from vision_repro.data.augment import augment, normalise
+from vision_repro.data.augment import normalise as to_plus_minus_one
+from vision_repro.data.augment import training_batch
 from vision_repro.data.batch import Batch
+from vision_repro.data.mix import Mixed, cross_entropy
+from vision_repro.models.outputs import WithAuxiliary
 
 
 def learning_rate(step: int, total: int, warmup: int) -> float:
@@ -31,16 +34,26 @@ def learning_rate(step: int, total: int, warmup: int) -> float:
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Returns AdamW parameter groups: decay on weight matrices and kernels only.
 
-    Biases, norms, class token and position embedding are not decayed (big_vision's convention; the ViT paper does not
-    say which were in 2020).
+    Biases, norms and what the model names in `no_weight_decay` (class token, position embeddings, relative biases) are
+    not decayed (big_vision's convention, and Swin's; the ViT paper does not say which were in 2020).
     """
+    named: Any = getattr(model, "no_weight_decay", set)
+    spared = set(named())
     kept: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        free = parameter.ndim < 2 or name.endswith(("pos_embed", "cls_token"))
+        free = parameter.ndim < 2 or name in spared
         (kept if free else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def objective(output: Tensor | WithAuxiliary, batch: Mixed) -> Tensor:
+    """Returns the mean cross-entropy of logits `[B, K]`; auxiliary classifiers add theirs, weighted (GoogLeNet, 5)."""
+    if isinstance(output, WithAuxiliary):
+        auxiliary = [cross_entropy(logits.float(), batch) for logits in output.auxiliary]
+        return cross_entropy(output.logits.float(), batch) + output.weight * torch.stack(auxiliary).sum()
+    return cross_entropy(output.float(), batch)
 
 
 class Classifier(LightningModule):
@@ -59,10 +72,12 @@ class Classifier(LightningModule):
         warmup: float = 0.1,
         grad_clip: float = 1.0,
         augmentation: str = "none",
+        normalise: Callable[[Tensor], Tensor] = to_plus_minus_one,
     ) -> None:
-        """Takes an architecture that maps `[B, C, H, W]` to logits `[B, K]`.
+        """Takes an architecture that maps `[B, C, H, W]` to logits `[B, K]`, or in training to `WithAuxiliary`.
 
-        `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off.
+        `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off; `normalise`
+        maps uint8 images, or float ones in [0, 255], to the input of the model.
         """
         super().__init__()
         self.model = model
@@ -72,18 +87,29 @@ class Classifier(LightningModule):
         self.warmup_steps = int(warmup * steps)
         self.grad_clip = grad_clip
         self.augmentation = augmentation
+        self.normalise = normalise
         self.loss_sum = torch.zeros(())
         self.counts = torch.zeros(2, dtype=torch.float64)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `[B, K]` of uint8 images `[B, C, H, W]`."""
-        logits: Tensor = self.model(normalise(images))
-        return logits
+    def forward(self, images: Tensor) -> Any:
+        """Returns what the model makes of uint8 images `[B, C, H, W]`: logits `[B, K]`, or in training `WithAuxiliary`."""
+        return self.model(self.normalise(images))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Returns the class int64 `[B]` of uint8 images `[B, C, H, W]`, or `[B, V, C, H, W]` with V views of each.
+
+        Of several views the softmax outputs are averaged (AlexNet, section 4.1).
+        """
+        if images.ndim == 4:
+            found: Tensor = self(images).argmax(1)
+            return found
+        scores: Tensor = self(images.flatten(0, 1)).float().softmax(1)
+        return scores.view(*images.shape[:2], -1).mean(1).argmax(1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Returns the mean cross-entropy of an augmented batch."""
-        images = augment(batch.images, self.augmentation) if self.augmentation != "none" else batch.images
-        loss = F.cross_entropy(self(images).float(), batch.labels)
+        mixed = training_batch(batch, self.augmentation) if self.augmentation != "none" else Mixed(*batch)
+        loss = objective(self(mixed.images), mixed)
         # A tensor, not a logged number: reading it here would stall the device at each step.
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         return loss
@@ -97,7 +123,7 @@ class Classifier(LightningModule):
         self.counts = torch.zeros(2, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
 
     def _count(self, batch: Batch) -> None:
-        correct = (self(batch.images).argmax(1) == batch.labels).sum()
+        correct = (self.predict(batch.images) == batch.labels).sum()
         self.counts += torch.stack((correct, torch.tensor(len(batch.labels), device=correct.device)))
 
     def on_validation_epoch_start(self) -> None:
