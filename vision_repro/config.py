@@ -55,7 +55,7 @@ class RunConfig:
     weight_decay: float = option(0.1, "AdamW weight decay, on weight matrices and kernels only")
     warmup: float = option(0.1, "linear warm-up, as a fraction of the steps")
     grad_clip: float = option(1.0, "largest global norm of the gradient; 0 is off")
-    augmentation: str = option("none", 'training augmentation, such as flip, crop-flip, inception, "inception+mixup0.2"')
+    augmentation: str = option("none", 'training augmentation, such as flip, crop-flip or "inception+mixup0.2"')
     select: str = option("best", "weights that are tested: best on val, or the last", ("best", "last"))
     evaluations: int = option(10, "how often val is measured in a run")
     shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off")
@@ -70,11 +70,12 @@ class RunConfig:
         "model", "what is done to the pixels; model is what the architecture expects", NORMALISATIONS, later=True
     )
     views: str = option(
-        "crop", "what is tested of an image: central crop, whole as a square, 10 crops, 5 scales x 10", VIEWS, later=True
+        "crop",
+        "what is tested of an image: its centre, the whole as a square, 10 crops, 5 scales x 10",
+        VIEWS,
+        later=True,
     )
-    on_bad_image: str = option(
-        "error", "what to do about an image that cannot be read", ("error", "skip"), later=True
-    )
+    on_bad_image: str = option("error", "what to do about an image that cannot be read", ("error", "skip"), later=True)
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use.

@@ -26,7 +26,7 @@ from vision_repro.launch.device import processor
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
 from vision_repro.probes.features import frozen_features
-from vision_repro.probes.few_shot import few_shot_accuracy
+from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.recorder import DivergedError, Place, Recorder
 from vision_repro.results import RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
@@ -133,6 +133,12 @@ def _fit(trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) ->
     return True
 
 
+def _check_shots(config: RunConfig, module: Any) -> None:
+    """Raises UserError, before anything is trained, if `val` has too few images for the few-shot probe."""
+    if config.shot_counts:
+        draw_shots(module.labels("val"), module.classes, max(config.shot_counts), draw=0, seed=config.seed)
+
+
 def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
     """Returns the mean few-shot accuracy over the draws for each number of shots.
 
@@ -167,7 +173,7 @@ def _measure(config: RunConfig, trainer: Trainer, task: Classifier, module: Any,
 
 
 def _write_provenance(
-    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None
+    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None, decoder: str
 ) -> None:  # fmt: skip
     devices = place.launch.devices * place.launch.num_nodes
     gpu = place.accelerator == "gpu"
@@ -185,6 +191,7 @@ def _write_provenance(
         "device_hours": round(seconds * devices / 3600, 6),
         "images_seen": config.total_steps * config.global_batch,
         "weights": loaded and loaded._asdict(),
+        **({"decoder": decoder} if decoder else {}),
     }
     write_atomic(place.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
 
@@ -232,6 +239,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     check_division(config, place.launch)
     torch.set_float32_matmul_precision("high" if place.accelerator == "gpu" else "highest")
     module = _datamodule(config, place)
+    _check_shots(config, module)
     main_rank = this_rank() == 0
     if main_rank:
         folder.open()
@@ -245,7 +253,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     if main_rank:
         if finite:
             _write_weights(folder, task)
-        _write_provenance(config, place, time.monotonic() - start, resumed, loaded)
+        _write_provenance(config, place, time.monotonic() - start, resumed, loaded, module.decoder)
         _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics)
         tracker.close({name: value for name, (value, _) in metrics.items()}, failed=not finite)
     result = folder.result()

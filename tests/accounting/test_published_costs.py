@@ -201,3 +201,11 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").touch()
     assert module.main([f"--out={tmp_path / 'file' / 'tables'}"]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_table_and_its_count(tables: dict[str, Table]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert architectures_markdown().strip() in readme
+    inside, explained = (sum(table.count(verdict) for table in tables.values()) for verdict in ("inside", "explained"))
+    assert f"{inside} numbers inside" in readme
+    assert f"{explained} outside" in readme

@@ -9,7 +9,7 @@ from PIL import Image
 from vision_repro.data.__main__ import main
 
 
-@pytest.fixture()
+@pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Class folders of small pictures: `a` is bright, `b` dark, each with a shade of its own."""
     monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))

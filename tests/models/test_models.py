@@ -128,7 +128,7 @@ def test_training_differs_from_evaluation_where_the_model_says_so(name: str, ima
     images = torch.randn(4, 3, image_size, image_size)
     random_or_normed = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     differs = any(
-        isinstance(part, random_or_normed) and getattr(part, "p", 1) > 0 or getattr(part, "drop_prob", None)
+        (isinstance(part, random_or_normed) and getattr(part, "p", 1) > 0) or getattr(part, "drop_prob", None)
         for part in model.modules()
     )
     with torch.no_grad():

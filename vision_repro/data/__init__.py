@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from functools import cache as memoise
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -164,6 +166,7 @@ def datamodule(
             listing, image_size=image_size, subset=take(torch.from_numpy(listing.train.labels), train_size, seed),
             global_batch=global_batch, steps=steps, seed=seed, augmentation=augmentation, workers=workers,
             eval_batch=eval_batch, views=views, on_bad_image=on_bad_image, decoded_cache=decoded_cache, cache=cache,
+            report=partial(print, file=sys.stderr),
         )  # fmt: skip
     splits = load(name, data_root, cache)
     if image_size != splits.image_size:

@@ -85,7 +85,11 @@ def check(options: Options) -> int:
     found = _open(options)
     total = sum(len(getattr(found, split)) for split in SPLITS)
     with tqdm(total=total, unit="image", disable=not sys.stderr.isatty()) as bar:
-        report = look_at(found, workers=options.workers, progress=bar.update)
+
+        def progress(images: int) -> None:
+            bar.update(images)
+
+        report = look_at(found, workers=options.workers, progress=progress)
     print(report.text())
     _save(report.sheet(found), options.file("check"))
     return 0 if report.ok else 1

@@ -27,7 +27,8 @@ class ImageData(LightningDataModule):
     """A LightningDataModule whose one epoch is the whole training, in an order fixed by (seed, step).
 
     Attributes: `classes` and `image_size` [pixels] of the data, `checksum` of the data and `subset_checksum` of the
-    chosen training images (hex), `device_augmentation`: the policy that the task still has to apply on the device.
+    chosen training images (hex), `device_augmentation`: the policy that the task still has to apply on the device,
+    `decoder`: what decodes JPEG files during the run, if anything does.
     """
 
     def __init__(self, *, global_batch: int, steps: int, seed: int, eval_batch: int) -> None:
@@ -38,6 +39,11 @@ class ImageData(LightningDataModule):
         self.checksum = ""
         self.subset_checksum = ""
         self.device_augmentation = "none"
+        self.decoder = ""
+
+    def labels(self, split: str) -> torch.Tensor:
+        """Returns the class numbers int64 `[N]` of "val" or "test", or of "train" before a subset is taken."""
+        raise NotImplementedError
 
     def skipped_report(self) -> str:
         """Returns what this process could not read and left out on request; empty where nothing can be left out."""

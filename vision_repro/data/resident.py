@@ -52,8 +52,9 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.size):
             batch = _select(self.split, self.indices[start : start + self.size])
-            several = crops.VIEWS[self.views] > 1
-            yield batch._replace(images=crops.views(batch.images, self.views, batch.images.shape[-1])) if several else batch
+            if crops.VIEWS[self.views] > 1:
+                batch = batch._replace(images=crops.views(batch.images, self.views, batch.images.shape[-1]))
+            yield batch
 
 
 def _select(split: Split, indices: Tensor) -> Batch:
@@ -65,8 +66,8 @@ class ResidentData(ImageData):
     """Loaders over `splits`, training on the images `subset` (int64 indices into train; None is all of them).
 
     Step s trains on entries s * global_batch onwards of the stream of (seed, epoch) permutations; a batch may span
-    epochs, and a resumed run goes on at `trainer.global_step`. Images have the model's size: one view of a test image is
-    the image itself, several are crops of it enlarged.
+    epochs, and a resumed run goes on at `trainer.global_step`. Images have the model's size: one view of a test image
+    is the image itself, several are crops of it enlarged.
     """
 
     def __init__(
@@ -92,6 +93,10 @@ class ResidentData(ImageData):
     def expected(self, split: str) -> int:
         """Returns how many images all processes together see of "val" or "test", or of "train" in the probe's pool."""
         return len(self.subset) if split == "train" else len(self._split(split))
+
+    def labels(self, split: str) -> Tensor:
+        """Returns the class numbers int64 `[N]` of a split."""
+        return self._split(split).labels
 
     def train_dataloader(self) -> TrainBatches:
         """Returns the micro-batches left to train on."""

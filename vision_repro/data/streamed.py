@@ -93,6 +93,10 @@ class StreamedData(ImageData):
         """Returns how many images all processes together see of "val" or "test", or of "train" in the probe's pool."""
         return len(self._indices(split))
 
+    def labels(self, split: str) -> Tensor:
+        """Returns the class numbers int64 `[N]` of a split, those of unreadable images included."""
+        return torch.from_numpy(self._encoded(split).labels)
+
     def train_dataloader(self) -> Batches:
         """Returns the micro-batches left to train on; its length counts those before the resumed step too."""
         share, subset = self.share(), self.subset.numpy()

@@ -32,6 +32,7 @@ class Launch:
             UserError: naming the option, its value and what was expected.
         """
         check_choices(self)
-        for name, low in (("devices", 1), ("num_nodes", 1), ("jobs", 0), ("accumulate", 1), ("workers", 0), ("checkpoint_seconds", 0)):
+        for name in ("devices", "num_nodes", "accumulate", "jobs", "workers", "checkpoint_seconds"):
+            low = 1 if name in ("devices", "num_nodes", "accumulate") else 0
             if getattr(self, name) < low:
                 raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")

@@ -83,7 +83,7 @@ def step_seconds(model: Any, images: Any, bf16: bool) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = model(images)
         every = (output.logits, *output.auxiliary) if isinstance(output, WithAuxiliary) else (output,)
-        loss = torch.cat(every).float().square().mean()
+        loss: Any = torch.cat(every).float().square().mean()
     loss.backward()
     return time.perf_counter() - start
 

@@ -85,7 +85,10 @@ def draw_shots(labels: Tensor, classes: int, shots: int, *, draw: int, seed: int
     occurring = [label for label, count in enumerate(counts) if count]
     poorest = min(occurring, key=lambda label: counts[label])
     if counts[poorest] < shots:
-        raise UserError(f"{shots} shots need {shots} images of every class, but class {poorest} has {counts[poorest]}.")
+        raise UserError(
+            f"{shots} shots need {shots} images of every class, but class {poorest} has {counts[poorest]} "
+            f"to draw from: set --shots to at most {counts[poorest]}."
+        )
     order = np.random.default_rng([seed, draw]).permutation(len(labels))
     shuffled = labels.cpu().numpy()[order]
     chosen = np.stack([order[shuffled == label][:shots] for label in occurring])
@@ -110,7 +113,7 @@ def few_shot_accuracy(
     over all test rows.
 
     Raises:
-        UserError: if a shot count is below 1, a class of the pool has fewer images than the most shots, or a class of the
+        UserError: if a shot count is below 1, a class of the pool has fewer images than the most shots, or one of the
             test images has none.
         ValueError: if a feature is not finite.
     """
@@ -118,9 +121,9 @@ def few_shot_accuracy(
         raise UserError(f"Shots {list(shots)} are no counts: expected numbers of at least 1.")
     if not shots:
         return {}
-    undrawn = sorted(set(test_labels.unique().tolist()) - set(pool_labels.unique().tolist()))
+    undrawn = sorted(set(test_labels.tolist()) - set(pool_labels.tolist()))
     if undrawn:
-        raise UserError(f"Class {undrawn[0]} is tested but has no image to draw shots from: expected some of every class.")
+        raise UserError(f"Class {undrawn[0]} is tested but has no image to draw shots from: expected some of each.")
     accuracy: dict[int, list[float]] = {count: [] for count in shots}
     for draw in range(draws):
         chosen = draw_shots(pool_labels, classes, max(shots), draw=draw, seed=seed)

@@ -92,7 +92,7 @@ class Classifier(LightningModule):
         self.counts = torch.zeros(2, dtype=torch.float64)
 
     def forward(self, images: Tensor) -> Any:
-        """Returns what the model makes of uint8 images `[B, C, H, W]`: logits `[B, K]`, or in training `WithAuxiliary`."""
+        """Returns the model's output for uint8 images `[B, C, H, W]`: logits `[B, K]`, in training `WithAuxiliary`."""
         return self.model(self.normalise(images))
 
     def predict(self, images: Tensor) -> Tensor:
