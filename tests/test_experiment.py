@@ -181,6 +181,16 @@ def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_train_what_has_auxiliary_heads_relative_positions_or_mixed_labels(tmp_path: Path) -> None:
+    """Plain DDP stops at a parameter without gradient; evaluation asserts that every image was seen once."""
+    models = "googlenetx0.125,vit-32x2/2-posrel,swin-32x2.2/1,resnet8"
+    tokens = (*TINY, f"--model={models}", "--seeds=1", "--train_size=20", "--devices=2", "--augmentation=flip+mixup0.2")
+    code, _, err = finish(start(tmp_path / "out", *tokens))
+    assert code == 0, err
+    assert table(tmp_path / "out").decode().count(",ok,test_accuracy,") == 4
+
+
+@pytest.mark.slow
 def test_wandb_offline_leaves_one_run_each_and_a_broken_one_harms_none(undisturbed: Path, tmp_path: Path) -> None:
     tokens = (*TINY, "--seeds=1", "--train_size=20", "--devices=2")
     code, _, err = finish(start(tmp_path / "out", *tokens, WANDB_MODE="offline"))

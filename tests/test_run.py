@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from vision_repro import run
+from vision_repro import data, run
 from vision_repro.config import RunConfig, UserError
+from vision_repro.data.subset import take
 from vision_repro.launch import Launch
 from vision_repro.recorder import Place, Recorder, step_seed
 from vision_repro.results import RunFolder
@@ -150,3 +153,47 @@ def test_the_recorded_curve_is_the_folder_s_only_truth(tmp_path: Path) -> None:
     text = (where.folder.path / "metrics.csv").read_bytes()
     steps = [int(line.split(b",")[0]) for line in text.splitlines()[1:]]
     assert steps == [3, 6, 9, 12]
+
+
+def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = place(tmp_path)
+    run.execute(CONFIG, first)
+    file = first.folder.path / "weights.ckpt"
+    config = replace(CONFIG, weights=str(file), seed=1, lr=1e-12, weight_decay=0.0)
+    where = place(tmp_path, config)
+    run.execute(config, where)
+    facts = json.loads((where.folder.path / "provenance.json").read_text())["weights"]
+    assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert facts["head"] is False
+    before, after = outcome(first)[2], outcome(where)[2]
+    body = [name for name in before if not name.startswith("head.")]
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in body)
+    assert float(after["head.weight"].abs().max()) < 1e-6  # started at zero, whatever the other run had learned
+
+
+def test_a_measured_normalisation_is_that_of_the_run_s_own_images(tmp_path: Path, monkeypatch: Any) -> None:
+    seen: list[Any] = []
+    make = run.normalisation.statistics
+    monkeypatch.setattr(run.normalisation, "statistics", lambda *given: seen.append(make(*given)) or seen[-1])
+    for seed in (0, 1):
+        config = replace(CONFIG, normalisation="mean-image", seed=seed)
+        run.execute(config, place(tmp_path, config))
+    splits = data.load("digits", None, tmp_path / "cache")
+    for seed, found in enumerate(seen):
+        chosen = splits.train.images[take(splits.train.labels, 40, seed)]
+        assert torch.allclose(found.mean, chosen.double().mean(0) / 255, atol=1e-12)
+    assert not torch.equal(seen[0].mean, seen[1].mean)
+
+
+def test_several_views_are_tested_on_the_whole_split(tmp_path: Path) -> None:
+    config = replace(CONFIG, views="ten")
+    result = run.execute(config, place(tmp_path, config))
+    assert 0 <= result["metrics"]["test_accuracy"]["value"] <= 1  # it asserts that all 397 images were seen
+
+
+def test_too_few_shots_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    config = replace(CONFIG, shots="1 21")
+    where = place(tmp_path, config)
+    with pytest.raises(UserError, match="21 shots need 21 images of every class, but class 0 has 20"):
+        run.execute(config, where)
+    assert not (where.folder.path / "metrics.csv").exists()
