@@ -18,9 +18,9 @@ EXPERIMENTS := $(subst _,-,$(MODULES))
 quote = '$(subst ','\'',$(1))'
 option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
 OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
-  $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS)
+  $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL)
 
-.PHONY: help setup check test bench sweep lock tables explain data data-check show $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep lock report tables explain data data-check show $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make exp-<name>        an experiment, to its figure and verdict: $(EXPERIMENTS)'
 	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
 	@echo 'make sweep FILE=...    the trials of a W&B sweep file, on this machine   [ARGS=...]'
+	@echo 'make report             one static site: every claim, figure and number   [ARGS=...]'
 	@echo 'make tables            our parameters and FLOPs beside the published ones   [ARGS=...]'
 	@echo 'make explain MODEL=... layer by layer: shapes, parameters, memory, FLOPs   [IMAGE=224 ARGS=...]'
 	@echo 'make data DATA=...     fetch a data set, or say which file to put where   [DATA_ROOT=...]'
@@ -73,6 +74,9 @@ exp-%:
 
 sweep: $(READY)
 	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) $(ARGS)
+
+report: $(READY)
+	@$(RUN) -m vision_repro.report $(ARGS)
 
 tables: $(READY)
 	@$(RUN) -m vision_repro.accounting.tables $(ARGS)

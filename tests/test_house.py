@@ -164,7 +164,23 @@ def test_light_modules_import_nothing_heavy() -> None:
 
 def make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs make in `folder`, without what an outer make, which may run this test, hands down."""
-    known = ("MAKE", "MFLAGS", "PRESET", "DEVICES", "SEEDS", "DATA_ROOT", "NODES", "JOBS", "ARGS", "FILE", "PYTHON")
+    known = (
+        "MAKE",
+        "MFLAGS",
+        "PRESET",
+        "DEVICES",
+        "SEEDS",
+        "DATA_ROOT",
+        "NODES",
+        "JOBS",
+        "ARGS",
+        "FILE",
+        "PYTHON",
+        "MODEL",
+        "IMAGE",
+        "DATA",
+        "AUG",
+    )
     clean = {key: value for key, value in os.environ.items() if not key.startswith(known)}
     return subprocess.run(
         ["make", *words], cwd=folder, env=clean | variables, capture_output=True, text=True, timeout=60
@@ -191,7 +207,7 @@ def toy(tmp_path: Path) -> Path:
 def test_make_lists_the_verbs() -> None:
     done = make(ROOT)
     assert done.returncode == 0
-    for verb in ("setup", "check", "test", "bench", "exp-<name>", "sweep"):
+    for verb in ("setup", "check", "test", "bench", "exp-<name>", "sweep", "report", "tables", "explain", "data-check"):
         assert re.search(rf"^make {verb}\b", done.stdout, re.MULTILINE) or f"make {verb} " in done.stdout, verb
     for path in python_files("experiments"):
         if not path.stem.startswith("_"):
