@@ -20,7 +20,7 @@ option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
 OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
   $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL)
 
-.PHONY: help setup check test bench sweep lock report tables explain data data-check show $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep lock report tables explain explore data data-check show $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make report             one static site: every claim, figure and number   [ARGS=...]'
 	@echo 'make tables            our parameters and FLOPs beside the published ones   [ARGS=...]'
 	@echo 'make explain MODEL=... layer by layer: shapes, parameters, memory, FLOPs   [IMAGE=224 ARGS=...]'
+	@echo 'make explore           a page to walk over the attention of a model   [MODEL= WEIGHTS= DATA= IMAGE=32 ARGS=...]'
 	@echo 'make data DATA=...     fetch a data set, or say which file to put where   [DATA_ROOT=...]'
 	@echo 'make data-check DATA=. broken files, wrong labels, images in two splits   [DATA_ROOT=...]'
 	@echo 'make show DATA=...     a picture of training images   [AUG=inception+mixup0.2 IMAGE=224 ARGS=...]'
@@ -83,6 +84,10 @@ tables: $(READY)
 
 explain: $(READY)
 	@$(RUN) -m vision_repro.accounting.explain $(call option,model,MODEL) $(call option,image_size,IMAGE) $(ARGS)
+
+explore: $(READY)
+	@$(RUN) -m vision_repro.probes.explorer $(call option,model,MODEL) $(call option,weights,WEIGHTS) \
+	  $(call option,image_size,IMAGE) $(ABOUT_DATA) $(ARGS)
 
 ABOUT_DATA = $(call option,dataset,DATA) $(call option,data_root,DATA_ROOT)
 

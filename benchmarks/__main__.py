@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = ("step", "precision", "pipeline", "figure", "contention", "jpeg", "listing_memory", "timm_train")
+NAMES = ("step", "precision", "pipeline", "figure", "contention", "jpeg", "listing_memory", "attention", "timm_train")
 ROOT = Path(__file__).resolve().parents[1]
 
 

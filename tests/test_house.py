@@ -180,6 +180,7 @@ def make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedPro
         "IMAGE",
         "DATA",
         "AUG",
+        "WEIGHTS",
     )
     clean = {key: value for key, value in os.environ.items() if not key.startswith(known)}
     return subprocess.run(
