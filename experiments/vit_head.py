@@ -1,16 +1,16 @@
 """Class token or global average pooling: is one better, or does it only want another learning rate?
 
 paper     An Image is Worth 16x16 Words (ViT, arXiv 2010.11929v2), section D.3, Figure 9
-question  Accuracy of one ViT that is read from a class token, and of one read from the mean of its patch tokens, over the
-          same peak learning rates.
+question  Accuracy of one ViT that is read from a class token, and of one read from the mean of its patch tokens, over
+          the same peak learning rates.
 command   make exp-vit-head [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 5 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU; paper
-          about 100 GPU-hours (`ARGS=--dry-run`)
+cost      smoke seconds; cpu about 5 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU;
+          paper about 100 GPU-hours (`ARGS=--dry-run`)
 expected  The paper: pooling at the token's learning rate (8e-4) is much worse, at a smaller one (3e-4) as good.
 
-Deviation: rates of ours (1e-2 to 3e-4) instead of 8e-4 and 3e-4, which are for B/16-like models and batches of 4096. The
-    token's rate is the one with the best mean `val` accuracy, pooling's is the best on `val` of the smaller ones; both
-    are then compared on `test`.
+Deviation: rates of ours (1e-2 to 3e-4) instead of 8e-4 and 3e-4, which are for B/16-like models and batches of 4096.
+    The token's rate is the one with the best mean `val` accuracy, pooling's is the best on `val` of the smaller ones;
+    both are then compared on `test`.
 Deviation: accuracy after training over the learning rate, not 5-shot curves over epochs: a run looks at `test` once.
     5-shot accuracy is on images of the same data set, not on ImageNet; test accuracy stands beside it.
 Deviation: small ViTs, AdamW; the head is a linear layer of zeros, not the hidden layer with tanh of pre-training.
@@ -27,7 +27,7 @@ from statistics import fmean
 from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.scaling import compare, same
+from vision_repro.analysis.scaling import Setting, compare, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
@@ -80,7 +80,7 @@ PRESETS = {
 
 def _readings(preset: Preset) -> list[tuple[str, str]]:
     """Returns the metrics and their names; the paper's comes first."""
-    few = [("few_shot_5", "5-shot accuracy")] if 5 in preset.base.shot_counts else []
+    few = [("few_shot_5", "5-shot accuracy")] if 5 in preset.shared.shot_counts else []
     return [*few, ("test_accuracy", "test accuracy")]
 
 
@@ -100,7 +100,8 @@ def _worse(evidence: Evidence, token: str, pooled: str, metric: str) -> Judgemen
     if rate is None:
         return Judgement(UNTESTED, f"{token} minus {pooled}", None, "no run of the class token ended", metric)
     subject = f"{token} minus {pooled} at lr {rate:g}"
-    first, second = {"model": token, "lr": rate}, {"model": pooled, "lr": rate}
+    first: Setting = {"model": token, "lr": rate}
+    second: Setting = {"model": pooled, "lr": rate}
     return compare(
         evidence, first, second, subject=subject, metric=metric, note=f"lr {rate:g}, the token's best on val"
     )
@@ -112,7 +113,8 @@ def _equal(evidence: Evidence, token: str, pooled: str, metric: str) -> Judgemen
     if rate is None or smaller is None:
         return Judgement(UNTESTED, f"{pooled} minus {token}", None, "no rate below the token's best was tried", metric)
     rates = f"lr {smaller:g} against lr {rate:g}, chosen on val"
-    first, second = {"model": pooled, "lr": smaller}, {"model": token, "lr": rate}
+    first: Setting = {"model": pooled, "lr": smaller}
+    second: Setting = {"model": token, "lr": rate}
     subject = f"{pooled} at lr {smaller:g} minus {token} at lr {rate:g}"
     return same(evidence, first, second, margin=MARGIN, subject=subject, metric=metric, note=rates)
 
@@ -142,15 +144,16 @@ def claims(name: str, preset: Preset) -> list[Claim]:
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
     """Returns accuracy against the peak learning rate for both heads, in both readings."""
+    from vision_repro.figures.appearance import appearance
     from vision_repro.figures.rates import rates_figure
 
-    base = preset.base
+    base = preset.shared
     models = [str(model) for model in preset.axes["model"]]
     labels = {model: "global average pooling" if model.endswith("-gap") else "class token" for model in models}
     budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
     notes = (
-        f"{models[0]} on {base.dataset}, preset {name}: {base.train_size} training images, {budget} of "
-        f"{base.global_batch} images, best weights on val",
+        f"{appearance(models[0]).label} on {base.dataset}, preset {name}: {base.train_size} training images, {budget} "
+        f"of {base.global_batch} images, best weights on val",
         "the paper (Figure 9, without printed numbers): the class token at lr 8e-4 and pooling at 3e-4 reach the same "
         "5-shot accuracy on ImageNet, pooling at 8e-4 far less",
     )

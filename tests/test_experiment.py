@@ -304,4 +304,5 @@ def test_a_bad_sweep_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_sweep_files_start_the_project_s_own_interpreter() -> None:
     for file in (ROOT / "sweeps").glob("*.yaml"):
         command = yaml.safe_load(file.read_text())["command"]
-        assert command[-3:] == ["-m", "experiments.data_scaling", "${args}"]
+        assert command[:2] == ["${env}", "python"]
+        assert command[-3:] == ["-m", f"experiments.{sweep.read(file).experiment.name}", "${args}"]

@@ -16,6 +16,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 Scalar = str | int | float | bool | None
 NORMALISATIONS = ("model", "half", "imagenet", "mean-image", "channel-mean", "channel-mean-std", "none")
 VIEWS = ("crop", "square", "ten", "fifty")
+FRESH = "random"
+"""What stands for the weights of no training, where nothing is trained."""
 C = TypeVar("C")
 
 
@@ -47,7 +49,10 @@ class RunConfig:
     model: str = option("vit-64x4/2", "architecture and variant")
     train_size: int = option(1200, "number of training images")
     seed: int = option(0, "fixes weights, subset, order and augmentation; 0 is a seed")
-    policy: str = option("steps", "what is equal across training sizes", ("steps", "epochs"))
+    policy: str = option(
+        "steps", "what is equal across training sizes; none trains nothing: given weights are measured",
+        ("steps", "epochs", "none"),
+    )  # fmt: skip
     steps: int = option(200, "optimizer steps of a run, with policy=steps")
     epochs: float = option(0.0, "passes over the training images, with policy=epochs")
     global_batch: int = option(64, "images an optimizer step over all devices")
@@ -66,6 +71,7 @@ class RunConfig:
     weights: str = option(
         "", "weights to start from: timm, or a .npz, .safetensors or .ckpt file; empty is from scratch", later=True
     )
+    probes: str = option("", "further measurements of the tested weights, such as attention_distance", later=True)
     normalisation: str = option(
         "model", "what is done to the pixels; model is what the architecture expects", NORMALISATIONS, later=True
     )
@@ -102,7 +108,18 @@ class RunConfig:
             raise UserError("--weight_decay and --grad_clip must be 0 or more.")
         if self.policy == "epochs" and not self.epochs > 0:
             raise UserError(f"--policy=epochs needs --epochs above 0, not {self.epochs}.")
+        self._check_weights()
         _ = self.shot_counts
+
+    def _check_weights(self) -> None:
+        if self.policy == "none" and not self.weights:
+            raise UserError(
+                f"--policy=none measures given weights: give --weights, or --weights={FRESH} for those of no training."
+            )
+        if self.policy != "none" and self.weights == FRESH:
+            raise UserError(f"--weights={FRESH} is for --policy=none: training from scratch is --weights= (empty).")
+        if self.probes and self.views not in ("crop", "square"):
+            raise UserError(f"--probes={self.probes} look at one view of an image, not at --views={self.views}.")
 
     @property
     def shot_counts(self) -> tuple[int, ...]:
@@ -116,8 +133,15 @@ class RunConfig:
         return counts
 
     @property
+    def probe_names(self) -> tuple[str, ...]:
+        """Further measurements of the tested weights, in the order given, each once."""
+        return tuple(dict.fromkeys(self.probes.split()))
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the run under its policy; under `epochs` rounded up to a multiple of `evaluations`."""
+        if self.policy == "none":
+            return 0
         if self.policy == "steps":
             return self.steps
         needed = self.epochs * self.train_size / self.global_batch

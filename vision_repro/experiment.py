@@ -33,19 +33,30 @@ class Preset:
     cost: str
     evidence: bool = True
 
+    @property
+    def shared(self) -> RunConfig:
+        """The base with what an axis, or an option of the command line, sets to one value for all runs."""
+        single: dict[str, Any] = {name: values[0] for name, values in self.axes.items() if len(values) == 1}
+        return replace(self.base, **single)
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`)."""
+    """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`).
+
+    `figure` is called with the summary rows (with the table, if it `shows_seeds`), the verdicts, the preset's name and
+    the preset.
+    """
 
     name: str
     question: str
     presets: Mapping[str, Preset]
     settings: tuple[str, ...]
     claims: Callable[[str, Preset], Sequence[Claim]]
-    figure: Callable[[Sequence[SummaryRow], Sequence[Verdict], str, Preset], Any]
+    figure: Callable[[Any, Sequence[Verdict], str, Preset], Any]
     complete: Callable[[str, RunConfig], RunConfig] = lambda preset, config: config
     default: str = "cpu"
+    shows_seeds: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,7 +202,8 @@ def conclude(planned: Plan) -> list[Verdict]:
         write_atomic(out / "config.yaml", yaml.safe_dump(_described(planned), sort_keys=False))
         from vision_repro.figures.style import save
 
-        save(planned.experiment.figure(rows, verdicts, planned.preset_name, planned.preset), out / "figure")
+        shown = table if planned.experiment.shows_seeds else rows
+        save(planned.experiment.figure(shown, verdicts, planned.preset_name, planned.preset), out / "figure")
         write_atomic(out / "provenance.json", json.dumps(_sources(planned), indent=1) + "\n")
     print(text)
     print(f"Figure, table and verdicts: {out}/")

@@ -65,6 +65,13 @@ class Recorder(Callback):
         """The file a stopped run continues from."""
         return self.place.folder.path / "last.ckpt"
 
+    @property
+    def selected_step(self) -> int:
+        """The step of the weights that are tested: 0 where nothing was trained."""
+        if not self.curve:
+            return 0
+        return int(self.best["step"] if self.config.select == "best" else self.curve[-1]["step"])
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs: the curve and the best weights so far (plain types and tensors)."""
         return {"curve": self.curve, "best": self.best}

@@ -19,12 +19,13 @@ import torch
 from lightning import Trainer, seed_everything
 
 from vision_repro import data, models, provenance
-from vision_repro.config import RunConfig, UserError
+from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.data import normalisation
 from vision_repro.launch import Launch
 from vision_repro.launch.device import processor
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
+from vision_repro.probes import named
 from vision_repro.probes.features import frozen_features
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.recorder import DivergedError, Place, Recorder
@@ -35,7 +36,7 @@ from vision_repro.tasks.classifier import Classifier
 def _trainer(config: RunConfig, place: Place, recorder: Recorder) -> Trainer:
     """Returns a quiet Trainer: nothing is logged, drawn or written between two validations but what Recorder does."""
     launch = place.launch
-    every = config.total_steps * launch.accumulate // config.evaluations
+    every = max(1, config.total_steps * launch.accumulate // config.evaluations)
     distributed = launch.devices * launch.num_nodes > 1
     return Trainer(
         accelerator=place.accelerator,
@@ -92,8 +93,10 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Classifier, wei
     seed_everything(config.seed, verbose=False)
     model = models.build(config.model, image_size=config.image_size, classes=module.classes)
     loaded = None
-    if config.weights:
-        loaded = weights.load(model, config.model, config.weights, image_size=config.image_size)
+    if config.weights not in ("", FRESH):
+        # What is measured as it is keeps its classifier; what is trained gets one of zeros.
+        keep = config.policy == "none"
+        loaded = weights.load(model, config.model, config.weights, image_size=config.image_size, keep_head=keep)
     on_gpu = place.accelerator == "gpu"
     models.use_explicit_attention(model, place.precision == "bf16" and not on_gpu)
     if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
@@ -106,6 +109,8 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Classifier, wei
 
 
 def _rate(config: RunConfig) -> float:
+    if config.policy == "none":
+        return 0.0
     if config.lr is None:
         raise UserError("--lr=None: this run has no learning rate; give one.")
     return config.lr
@@ -156,19 +161,35 @@ def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any
     return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
 
 
+def _accuracy(trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
+    trainer.test(task, datamodule=module, verbose=False)
+    return {"test_accuracy": (task.accuracy(module.expected("test")), "fraction")}
+
+
 def _measure(config: RunConfig, trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) -> dict[str, Any]:
     """Returns the metrics of the selected weights on `test`; the only place that looks at that split."""
     if config.select == "best":
         task.model.load_state_dict(recorder.best["weights"])
-    trainer.test(task, datamodule=module, verbose=False)
-    test = task.accuracy(module.expected("test"))
     last = recorder.curve[-1]
     val = recorder.best["accuracy"] if config.select == "best" else last["val_accuracy"]
     return {
-        "test_accuracy": (test, "fraction"),
+        **_accuracy(trainer, task, module),
         "val_accuracy": (val, "fraction"),
         "train_loss": (last["train_loss"], "nats"),
         **_few_shot(config, trainer, task, module),
+        **named.measure(config.probe_names, task, module),
+    }
+
+
+def _measure_untrained(
+    config: RunConfig, trainer: Trainer, task: Classifier, module: Any, loaded: weights.Loaded | None
+) -> dict[str, Any]:
+    """Returns the metrics of given weights: no accuracy where they brought no classifier, and nothing of training."""
+    task.to(trainer.strategy.root_device)
+    return {
+        **(_accuracy(trainer, task, module) if loaded is None or loaded.head else {}),
+        **_few_shot(config, trainer, task, module),
+        **named.measure(config.probe_names, task, module),
     }
 
 
@@ -216,6 +237,8 @@ def check_division(config: RunConfig, launch: Launch) -> None:
             f"--steps={config.total_steps} cannot be cut into --evaluations={config.evaluations} equal parts: "
             f"expected a multiple of {config.evaluations}."
         )
+    if config.policy == "none" and launch.devices * launch.num_nodes > 1:
+        raise UserError("--policy=none trains nothing and takes one device: leave out --devices and --num_nodes.")
     parts = launch.devices * launch.num_nodes * launch.accumulate
     if config.global_batch % parts:
         raise UserError(
@@ -248,10 +271,14 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     task, loaded = _task(config, place, module)
     trainer = _trainer(config, place, recorder)
     resumed = recorder.checkpoint.exists()
-    finite = _fit(trainer, task, module, recorder)
-    metrics: dict[str, Any] = _measure(config, trainer, task, module, recorder) if finite else _nothing(config)
+    metrics: dict[str, Any]
+    if config.policy == "none":
+        finite, metrics = True, _measure_untrained(config, trainer, task, module, loaded)
+    else:
+        finite = _fit(trainer, task, module, recorder)
+        metrics = _measure(config, trainer, task, module, recorder) if finite else _nothing(config)
     if main_rank:
-        if finite:
+        if finite and config.total_steps:
             _write_weights(folder, task)
         _write_provenance(config, place, time.monotonic() - start, resumed, loaded, module.decoder)
         _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics)
@@ -273,7 +300,7 @@ def _finish(
     folder = place.folder
     write_atomic(folder.path / "metrics.csv", curve_csv(recorder.curve))
     facts = {
-        "selected_step": recorder.best["step"] if config.select == "best" else recorder.curve[-1]["step"],
+        "selected_step": recorder.selected_step,
         "data_sha256": module.checksum,
         "subset_sha256": module.subset_checksum,
     }

@@ -11,9 +11,9 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judg
 def jointly(judgements: Sequence[Judgement], *, subject: str = "") -> Judgement:
     """Returns the judgement that all comparisons together support, with the estimate of the one that decides.
 
-    `fails` if one fails, else `untested` or `undecided` if one is, and `holds` if all hold: then no correction for their
-    number is needed, since the joint claim errs only where a single one does. `fails` has none either (see `claims`).
-    Of several comparisons that decide, the one farthest from 0 is shown.
+    `fails` if one fails, else `untested` or `undecided` if one is, and `holds` if all hold: then no correction for
+    their number is needed, since the joint claim errs only where a single one does. `fails` has none either (see
+    `claims`). Of several comparisons that decide, the one farthest from 0 is shown.
     """
     if not judgements:
         return Judgement(UNTESTED, subject or "comparisons", None, "nothing to compare")

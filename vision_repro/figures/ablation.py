@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.intervals import Interval
@@ -15,6 +14,7 @@ from vision_repro.analysis.summary import SummaryRow
 from vision_repro.figures.footer import footer, lost_note, seeds_note
 from vision_repro.figures.panels import say
 from vision_repro.figures.style import TEXT_WIDTH, style, text_width
+from vision_repro.figures.ticks import InView
 
 # inches
 _GAP, _RIGHT, _TOP, _UNDER, _ROW = 0.16, 0.12, 0.24, 0.26, 0.165
@@ -100,4 +100,6 @@ def _dots(
         if point.bounded:
             axes.hlines(line, 100 * point.low, 100 * point.high, color=color, linewidth=1.0, zorder=2)
         axes.plot([100 * point.mean], [line], color=color, marker=marker, markersize=4.5, linestyle="", zorder=3)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -2.0), min(high, 102.0))
+    axes.xaxis.set_major_locator(InView(4))

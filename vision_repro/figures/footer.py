@@ -47,7 +47,8 @@ class Footer:
 def footer(verdicts: Sequence[Verdict], notes: Sequence[str], width: float) -> Footer:
     """Returns the verdicts with their numbers, and the notes as one paragraph with the sources of the claims behind."""
     sources = "; ".join(dict.fromkeys(item.source for item in verdicts))
-    last = f"Claims: {sources}; points are percentage points." if sources else ""
+    points = "; points are percentage points" if any(item.unit.startswith("fraction") for item in verdicts) else ""
+    last = f"Claims: {sources}{points}." if sources else ""
     text = " ".join(_sentence(part) for part in (*notes, last) if part)
     judged = tuple((item.verdict, tuple(wrap(_claim(item), SIZE, width - 0.8))) for item in verdicts)
     return Footer(judged, tuple(wrap(text, SIZE, width - 2 * _EDGE)))

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.figures.footer import footer, lost_note, seeds_note
 from vision_repro.figures.panels import say
 from vision_repro.figures.style import TEXT_WIDTH, style
+from vision_repro.figures.ticks import InView
 
 # inches
 _LEFT, _GAP, _RIGHT, _TOP, _PANEL, _UNDER = 0.34, 0.36, 0.10, 0.22, 1.6, 0.36
@@ -86,5 +87,5 @@ def _scale(axes: Axes, rates: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(rates)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([f"{rate:g}" for rate in rates])
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(InView(6))
     axes.set_xlabel("peak learning rate", labelpad=2)

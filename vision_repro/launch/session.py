@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vision_repro.config import RunConfig, UserError
+from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.launch import device, local
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
     from vision_repro import data, models
     from vision_repro.data.normalisation import default_for
     from vision_repro.models import weights
+    from vision_repro.probes import named
     from vision_repro.run import check_division
 
     for run in runs:
@@ -71,11 +72,11 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
         check_division(run, planned.launch)
     for model in {run.model for run in runs if run.normalisation == "model"}:
         default_for(model)
-    for model, source in {(run.model, run.weights) for run in runs if run.weights}:
+    for model, source in {(run.model, run.weights) for run in runs if run.weights not in ("", FRESH)}:
         weights.fetch(model, source)
     with torch.device("meta"):
-        for model, image_size in {(run.model, run.image_size) for run in runs}:
-            models.build(model, image_size=image_size, classes=10)
+        for model, image_size, probes in {(run.model, run.image_size, run.probe_names) for run in runs}:
+            named.check(probes, models.build(model, image_size=image_size, classes=10), image_size)
 
 
 def prepare(planned: Plan, runs: list[RunConfig]) -> None:

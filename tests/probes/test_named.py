@@ -1,0 +1,162 @@
+"""Probes by name, in a run: which there are, what they see, and what becomes of their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vision_repro import data, models, run
+from vision_repro.config import RunConfig, UserError, run_id
+from vision_repro.launch import Launch
+from vision_repro.probes import named
+from vision_repro.probes.attention_distance import mean_distances
+from vision_repro.recorder import Place
+from vision_repro.results import RunFolder
+
+CONFIG = RunConfig(
+    experiment="test", model="vit-32x2/2", train_size=40, steps=4, evaluations=2, global_batch=16, lr=1e-3, shots="",
+    probes="attention_distance",
+)  # fmt: skip
+
+
+def place(root: Path, config: RunConfig) -> Place:
+    return Place(
+        folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
+        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
+    )  # fmt: skip
+
+
+def metrics(root: Path, config: RunConfig) -> dict[str, Any]:
+    found: dict[str, Any] = run.execute(config, place(root, config))["metrics"]
+    return found
+
+
+def expected(root: Path, model: torch.nn.Module) -> list[float]:
+    """The slow way: the first test images by hand, normalised by hand."""
+    splits = data.load("digits", None, root / "cache")
+    images = splits.test.images[:128].float() / 127.5 - 1
+    return [value for layer in mean_distances(model, images) for value in layer.tolist()]
+
+
+def distances(found: dict[str, Any]) -> list[float]:
+    return [cell["value"] for name, cell in sorted(found.items()) if name.startswith("attention_distance")]
+
+
+def test_a_run_records_the_probe_s_numbers_of_the_tested_weights(tmp_path: Path) -> None:
+    found = metrics(tmp_path, CONFIG)
+    names = [f"attention_distance_l{layer:02}_h{head:02}" for layer in range(2) for head in range(2)]
+    assert [name for name in found if name.startswith("attention_distance")] == names
+    assert {found[name]["unit"] for name in names} == {"pixels"}
+    model = models.build(CONFIG.model, image_size=8, classes=10)
+    weights = tmp_path / run_id(CONFIG) / "weights.ckpt"
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    assert distances(found) == pytest.approx(expected(tmp_path, model), rel=1e-5)
+
+
+def test_without_training_the_weights_of_a_run_give_its_numbers_again(tmp_path: Path) -> None:
+    first = metrics(tmp_path, replace(CONFIG, shots="1"))
+    weights = tmp_path / run_id(replace(CONFIG, shots="1")) / "weights.ckpt"
+    given = replace(CONFIG, policy="none", weights=str(weights), lr=None, shots="1")
+    again = metrics(tmp_path, given)
+    assert distances(again) == pytest.approx(distances(first), rel=1e-6)
+    assert again["test_accuracy"] == first["test_accuracy"]
+    assert again["few_shot_1"] == first["few_shot_1"]
+    assert not {"train_loss", "val_accuracy"} & set(again)
+    folder = tmp_path / run_id(given)
+    assert not (folder / "weights.ckpt").exists()
+    assert (folder / "metrics.csv").read_text() == ""
+    assert run.execute(given, place(tmp_path, given))["selected_step"] == 0
+
+
+def test_weights_without_the_classes_tell_no_accuracy(tmp_path: Path) -> None:
+    other = models.build(CONFIG.model, image_size=8, classes=3)
+    file = tmp_path / "other.ckpt"
+    torch.save(other.state_dict(), file)
+    given = replace(CONFIG, policy="none", weights=str(file), lr=None)
+    found = metrics(tmp_path, given)
+    assert "test_accuracy" not in found
+    assert distances(found) == pytest.approx(expected(tmp_path, other), rel=1e-5)
+
+
+def test_untrained_weights_are_measured_if_asked_for(tmp_path: Path) -> None:
+    found = [metrics(tmp_path, replace(CONFIG, policy="none", weights="random", seed=seed)) for seed in (0, 1)]
+    assert distances(found[0]) != distances(found[1])
+    assert all(abs(item["test_accuracy"]["value"] - 0.1) < 0.05 for item in found)  # a head of zeros names class 0
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"policy": "none"}, "--weights=random"),
+        ({"weights": "random"}, "--policy=none"),
+        ({"probes": "attention_distance", "views": "ten"}, "one view"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        RunConfig(**values)
+
+
+def test_an_unknown_probe_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match='Did you mean "attention_distance"'):
+        named.check(("attention_distanc",), torch.nn.Identity(), 8)
+    for name in ("named", "few_shot", "../config"):  # files here, or not, but no probes
+        with pytest.raises(UserError, match="unknown"):
+            named.find(name)
+    assert "attention_distance" in named.names()
+
+
+def test_a_model_without_attention_is_refused_before_anything_is_trained() -> None:
+    with torch.device("meta"):
+        named.check(("attention_distance",), models.build("vit-32x2/2", image_size=8, classes=10), 8)
+        with pytest.raises(UserError, match="no attention"):
+            named.check(("attention_distance",), models.build("bit-r11x0.15", image_size=8, classes=10), 8)
+
+
+def test_several_devices_train_nothing_is_refused() -> None:
+    given = replace(CONFIG, policy="none", weights="random")
+    with pytest.raises(UserError, match="one device"):
+        run.check_division(given, Launch(devices=2))
+
+
+def test_the_new_options_leave_old_run_ids_as_they_were() -> None:
+    assert run_id(RunConfig()) == run_id(RunConfig(probes=""))
+    assert run_id(RunConfig()) != run_id(CONFIG)
+
+
+class Shard:
+    """A data module of one of several ranks: every `world`-th image, in batches of 3."""
+
+    def __init__(self, images: torch.Tensor, rank: int, world: int) -> None:
+        self.images, self.rank, self.world = images, rank, world
+
+    def test_dataloader(self) -> Any:
+        from vision_repro.data.batch import Batch
+
+        mine = self.images[self.rank :: self.world]
+        return (Batch(part, torch.zeros(len(part), dtype=torch.long)) for part in mine.split(3))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("count", [7, 10, 128])
+def test_every_rank_sees_the_first_images_in_order(
+    monkeypatch: pytest.MonkeyPatch, world: int, count: int
+) -> None:  # fmt: skip
+    images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 2, 2)
+    parts: list[torch.Tensor] = []
+
+    def note(found: list[Any], mine: torch.Tensor) -> None:
+        parts.append(mine)
+        found[:] = shares or [mine] * world
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", note)
+    shares: list[torch.Tensor] = []
+    for rank in range(world):
+        named.first_images(Shard(images, rank, world), count)
+    shares = parts[:world]
+    for rank in range(world):
+        assert torch.equal(named.first_images(Shard(images, rank, world), count), images[:count])
