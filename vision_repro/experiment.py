@@ -18,7 +18,7 @@ from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_mark
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
 from vision_repro.config import RunConfig, Scalar, UserError, describe, nearest, parse_options, plain
-from vision_repro.launch import Launch
+from vision_repro.launch import Launch, wandb_report
 from vision_repro.launch.device import quiet_threads
 from vision_repro.results import TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
 
@@ -183,6 +183,8 @@ def carry_out(planned: Plan) -> int:
     code, writes = do_runs(planned)
     if writes and any(planned.folder(run).result() for run in planned.runs):
         conclude(planned)
+        if planned.launch.wandb_report:
+            wandb_report.log(planned.summary, enabled=planned.launch.wandb != "off")
     return code
 
 

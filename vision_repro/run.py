@@ -194,7 +194,8 @@ def _measure_untrained(
 
 
 def _write_provenance(
-    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None, decoder: str
+    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None, decoder: str,
+    address: str,
 ) -> None:  # fmt: skip
     devices = place.launch.devices * place.launch.num_nodes
     gpu = place.accelerator == "gpu"
@@ -213,6 +214,7 @@ def _write_provenance(
         "images_seen": config.total_steps * config.global_batch,
         "weights": loaded and loaded._asdict(),
         **({"decoder": decoder} if decoder else {}),
+        **({"wandb_url": address} if address else {}),
     }
     write_atomic(place.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
 
@@ -280,7 +282,8 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     if main_rank:
         if finite and config.total_steps:
             _write_weights(folder, task)
-        _write_provenance(config, place, time.monotonic() - start, resumed, loaded, module.decoder)
+        seconds, address = time.monotonic() - start, tracker.address()
+        _write_provenance(config, place, seconds, resumed, loaded, module.decoder, address)
         _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics)
         tracker.close({name: value for name, (value, _) in metrics.items()}, failed=not finite)
     result = folder.result()

@@ -21,6 +21,7 @@ class Launch:
     workers: int = option(2, "processes a device that decode images, where they are not held in memory")
     decoded_cache: bool = option(False, "keep decoded images on disk, where they are not held in memory")
     wandb: str = option("auto", "log to W&B: online with a key, else offline; WANDB_MODE goes first", ("auto", "off"))
+    wandb_report: bool = option(False, "log figure, table and verdicts to W&B too, as one run of the group")
     checkpoint_seconds: float = option(30.0, "shortest time between two checkpoints of a run")
     compile: str = option("auto", "torch.compile: auto is on for long runs on a GPU", ("auto", "on", "off"))
     dry_run: bool = option(False, "print the runs and their estimated cost, and stop")

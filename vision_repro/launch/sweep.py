@@ -19,6 +19,7 @@ from vision_repro.analysis.summary import summarise, to_csv
 from vision_repro.analysis.table import Table
 from vision_repro.config import UserError
 from vision_repro.experiment import Experiment, Plan, plan
+from vision_repro.launch import wandb_report
 from vision_repro.launch.device import quiet_threads
 from vision_repro.results import TABLE_NAME, TableSpec, table_csv, write_atomic
 
@@ -120,6 +121,8 @@ def main(tokens: Sequence[str]) -> int:
         code, writes = do_runs(planned)
         if writes:
             conclude(sweep, planned)
+            if planned.launch.wandb_report:
+                wandb_report.log(planned.root / sweep.name, enabled=planned.launch.wandb != "off")
         return code
     except UserError as error:
         print(f"sweep: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from vision_repro.config import RunConfig, plain
 
@@ -32,6 +33,24 @@ def mode() -> str:
         return "offline"
 
 
+def quiet_settings() -> Any:
+    """Returns W&B's settings for all we log: nothing printed, measured or copied beside it, and no long wait."""
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", "30")),
+        console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False,
+    )  # fmt: skip
+
+
+def public_address(url: object) -> str:
+    """Returns an https address without its query, where W&B puts the key of an anonymous account; else nothing."""
+    parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
 class Tracker:
     """One W&B run beside a training run, through Lightning's WandbLogger; silent on all ranks but the first."""
 
@@ -41,7 +60,6 @@ class Tracker:
             self._shield(lambda: self._start(config, run, folder, settings))
 
     def _start(self, config: RunConfig, run: str, folder: Path, settings: tuple[str, ...]) -> None:
-        import wandb
         from lightning.pytorch.loggers import WandbLogger
 
         values = plain(config)
@@ -58,12 +76,17 @@ class Tracker:
             save_dir=str(folder),
             mode=mode(),
             log_model=False,
-            settings=wandb.Settings(
-                init_timeout=30, console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False
-            ),
+            settings=quiet_settings(),
         )
         logger.experiment.config.update(values, allow_val_change=True)
         self.logger = logger
+
+    def address(self) -> str:
+        """Returns where the run can be seen, an https address, or the empty string: offline, or on a local server."""
+        found: list[str] = []
+        if self.logger is not None and mode() not in ("offline", "dryrun"):
+            self._shield(lambda: found.append(public_address(self.logger.experiment.url)))
+        return found[0] if found else ""
 
     def log(self, values: Mapping[str, float | int], step: int) -> None:
         """Logs numbers at an optimizer step."""
