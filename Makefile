@@ -20,7 +20,7 @@ option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
 OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
   $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL)
 
-.PHONY: help setup check test bench sweep lock report tables explain explore data data-check show $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep lock report figure compare tables explain explore data data-check show $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -31,6 +31,8 @@ help:
 	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
 	@echo 'make sweep FILE=...    the trials of a W&B sweep file, on this machine   [ARGS=...]'
 	@echo 'make report             one static site: every claim, figure and number   [ARGS=...]'
+	@echo 'make figure OF=...     a figure again, for a paper or slides   [STYLE=iclr|neurips|cvpr|icml|nature|slides ARGS=...]'
+	@echo 'make compare A=. B=.   which numbers of two results differ by more than their noise   [ARGS=--csv=FILE]'
 	@echo 'make tables            our parameters and FLOPs beside the published ones   [ARGS=...]'
 	@echo 'make explain MODEL=... layer by layer: shapes, parameters, memory, FLOPs   [IMAGE=224 ARGS=...]'
 	@echo 'make explore           a page to walk over the attention of a model   [MODEL= WEIGHTS= DATA= IMAGE=32 ARGS=...]'
@@ -78,6 +80,14 @@ sweep: $(READY)
 
 report: $(READY)
 	@$(RUN) -m vision_repro.report $(ARGS)
+
+figure: $(READY)
+	@$(RUN) -m vision_repro.figures $(if $(OF),$(call quote,$(OF)),$(error figure needs OF=results/<experiment>/<preset>)) \
+	  $(call option,style,STYLE) $(ARGS)
+
+compare: $(READY)
+	@$(RUN) -m vision_repro.analysis.compare \
+	  $(if $(and $(A),$(B)),$(call quote,$(A)) $(call quote,$(B)),$(error compare needs A=... B=...)) $(ARGS)
 
 tables: $(READY)
 	@$(RUN) -m vision_repro.accounting.tables $(ARGS)

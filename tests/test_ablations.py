@@ -188,3 +188,13 @@ def test_the_docstrings_name_every_preset() -> None:
         assert module.__doc__
         words = set(re.findall(r"\w+", module.__doc__))
         assert set(module.PRESETS) - {"given"} <= words
+
+
+def test_the_paper_s_numbers_of_table_8_stand_beside_ours() -> None:
+    """Figures of the paper's Table 8: 64.206 (1-D), 61.382 (none), 64.001 (2-D), 63.964 (1-D, every layer)."""
+    experiment = position_embedding.EXPERIMENT
+    claims = {claim.name: claim.paper for claim in experiment.claims("cpu", experiment.presets["cpu"])}
+    assert claims["position-matters:few_shot_5"] == "+2.8 points"
+    assert claims["kinds-are-equal:few_shot_5"] == "-0.205 points (any two with positions: at most 0.328)"
+    assert claims["places-are-equal:few_shot_5"].startswith("-0.242 points")
+    assert {paper for name, paper in claims.items() if name.endswith(":test_accuracy")} == {""}

@@ -152,3 +152,15 @@ def test_import_is_light() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_paper_s_number_is_written_only_where_there_is_one() -> None:
+    def judge(evidence: Evidence) -> Judgement:
+        return greater(evidence, CLEAR, subject="a minus b")
+
+    plain, printed = judge_all([Claim("a", "A", "ViT", judge), Claim("b", "B", "ViT", judge, "+2.8 points")], EVIDENCE)
+    assert (plain.paper, printed.paper) == ("", "+2.8 points")
+    first, second = json.loads(verdicts_to_json([plain, printed]))
+    assert "paper" not in first
+    assert second["paper"] == "+2.8 points"
+    assert {**second, "claim": "a", "statement": "A"} == {**first, "paper": "+2.8 points"}

@@ -28,4 +28,4 @@ def test_vit_table_5_keeps_the_printed_digits() -> None:
 
 def test_an_unknown_table_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match='Did you mean "vit_table5"'):
-        paper_table("vit_table")
+        paper_table("vit_tabel5")

@@ -66,7 +66,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict on one claim, as it is reported, numbers in `unit`; `subject` and `note` are parts of `reason`."""
+    """A verdict on one claim, as it is reported, numbers in `unit`; `subject` and `note` are parts of `reason`.
+
+    `paper` is the number that the paper prints for the same quantity, with its unit, or empty where it prints none.
+    """
 
     claim: str
     statement: str
@@ -78,16 +81,18 @@ class Verdict:
     metric: str
     subject: str = ""
     note: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of a paper with its source, and the judge that tests it on a table."""
+    """A statement of a paper with its source, the judge that tests it on a table, and the paper's number, if any."""
 
     name: str
     statement: str
     source: str
     judge: Callable[[Evidence], Judgement]
+    paper: str = ""
 
     def verdict(self, evidence: Evidence) -> Verdict:
         """Returns the verdict that the evidence supports."""
@@ -103,6 +108,7 @@ class Claim:
             metric=found.metric,
             subject=found.subject,
             note=found.note,
+            paper=self.paper,
         )
 
 

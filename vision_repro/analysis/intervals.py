@@ -7,7 +7,7 @@ seed first, and the interval is over the differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -95,6 +95,53 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float], l
     return t_interval(differences(first, second).values(), level)
 
 
+def welch_difference(
+    first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
+) -> tuple[Interval, float]:
+    """Returns Welch's interval of first minus second for independent seeds, and the two-sided p of no difference.
+
+    `n` is the smaller number of seeds; from fewer than two on a side the interval is unbounded, and p is 1.
+    """
+    sides = [_finite(values.values(), level) for values in (first, second)]
+    n = min(map(len, sides))
+    if n < 2:
+        difference = [math.fsum(sides[0]) / len(sides[0]) - math.fsum(sides[1]) / len(sides[1])] if n else []
+        return _unbounded(difference, level), 1.0
+    means = [math.fsum(side) / len(side) for side in sides]
+    squares = [
+        math.fsum((value - mean) ** 2 for value in side) / (len(side) - 1) / len(side)
+        for side, mean in zip(sides, means, strict=True)
+    ]
+    error, mean = math.sqrt(sum(squares)), means[0] - means[1]
+    if not error:
+        return Interval(mean, mean, mean, n, level), 0.0 if mean else 1.0
+    freedom = sum(squares) ** 2 / sum(square**2 / (len(side) - 1) for side, square in zip(sides, squares, strict=True))
+    half = _t_quantile(freedom, 0.5 + level / 2) * error
+    return Interval(mean, mean - half, mean + half, n, level), _two_sided(mean / error, freedom)
+
+
+def t_p_value(values: Iterable[float]) -> float:
+    """Returns the two-sided p of Student's t test that independent values have the mean 0; 1 for fewer than two."""
+    finite = _finite(values, LEVEL)
+    n = len(finite)
+    if n < 2:
+        return 1.0
+    mean = math.fsum(finite) / n
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / (n - 1) / n)
+    if not error:
+        return 0.0 if mean else 1.0
+    return _two_sided(mean / error, n - 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p values corrected for their number by Holm's step-down procedure, in the order given."""
+    found, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        found[index] = largest
+    return found
+
+
 def slopes(series: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
     """Returns by seed the least-squares slope of the values over log10(size), from `series[size][seed]`.
 
@@ -121,10 +168,16 @@ def slope_interval(series: Mapping[float, Mapping[int, float]], level: float = L
 
 
 @cache
-def _t_quantile(freedom: int, probability: float) -> float:
+def _t_quantile(freedom: float, probability: float) -> float:
     from scipy.special import stdtrit  # here, because it takes longer to import than all verdicts to compute
 
     return float(stdtrit(freedom, probability))
+
+
+def _two_sided(t: float, freedom: float) -> float:
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(t)))
 
 
 def _finite(values: Iterable[float], level: float) -> list[float]:

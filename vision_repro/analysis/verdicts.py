@@ -32,7 +32,10 @@ def verdicts_to_markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def verdicts_to_json(verdicts: Sequence[Verdict]) -> str:
-    """Returns a JSON list of the verdicts, numbers to nine digits, what is not finite as null."""
+    """Returns a JSON list of the verdicts, numbers to nine digits, what is not finite as null.
+
+    `paper` is there only where the paper prints a number.
+    """
     return json.dumps([_plain(item) for item in verdicts], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -52,7 +55,8 @@ def numbers_text(item: Verdict) -> str:
 
 def _plain(item: Verdict) -> dict[str, Any]:
     names = ("claim", "statement", "source", "verdict", "metric", "unit", "reason")
-    return {**{name: getattr(item, name) for name in names}, "estimate": _interval(item.estimate)}
+    printed = {"paper": item.paper} if item.paper else {}
+    return {**{name: getattr(item, name) for name in names}, "estimate": _interval(item.estimate), **printed}
 
 
 def _interval(interval: Interval | None) -> dict[str, float | int | None] | None:

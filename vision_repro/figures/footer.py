@@ -11,6 +11,7 @@ from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.analysis.verdicts import numbers_text
 from vision_repro.figures.style import text_width, wrap
+from vision_repro.figures.venues import page, points
 
 SIZE = 7.0  # points
 _LINE, _SPACE, _EDGE = 0.125, 0.08, 0.05  # inches
@@ -45,7 +46,12 @@ class Footer:
 
 
 def footer(verdicts: Sequence[Verdict], notes: Sequence[str], width: float) -> Footer:
-    """Returns the verdicts with their numbers, and the notes as one paragraph with the sources of the claims behind."""
+    """Returns the verdicts with their numbers, and the notes as one paragraph with the sources of the claims behind.
+
+    Nothing where the page keeps words out of figures.
+    """
+    if not page().words:
+        return Footer((), ())
     sources = "; ".join(dict.fromkeys(item.source for item in verdicts))
     points = "; points are percentage points" if any(item.unit.startswith("fraction") for item in verdicts) else ""
     last = f"Claims: {sources}{points}." if sources else ""
@@ -80,4 +86,4 @@ def _sentence(text: str) -> str:
 def _write(figure: Figure, left: float, top: float, text: str, weight: str = "normal") -> None:
     width, height = figure.get_size_inches()
     place = (left / width, 1 - (top + 0.02) / height)
-    figure.text(*place, text.replace("$", r"\$"), fontsize=SIZE, va="top", weight=weight)
+    figure.text(*place, text.replace("$", r"\$"), fontsize=points(SIZE), va="top", weight=weight)

@@ -13,6 +13,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from vision_repro.analysis.intervals import Interval
 from vision_repro.figures.style import appearance
+from vision_repro.figures.venues import points as point_size
+from vision_repro.figures.venues import stroke
 
 WITHIN = 0.13
 """Smallest distance between two tick labels, as a part of the width of a panel."""
@@ -54,11 +56,11 @@ def _line(axes: Axes, curve: Curve, sizes: Sequence[float], place: Sequence[floa
     bounded = [point.bounded for point in points]
     axes.plot(
         place, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
-        markerfacecolor=look.face, markeredgewidth=0.8, zorder=3,
+        markerfacecolor=look.face, markeredgewidth=stroke(0.8), zorder=3,
     )  # fmt: skip
     axes.fill_between(place, low, high, where=bounded, color=look.color, alpha=0.14, linewidth=0, zorder=1)
     alone = _alone(bounded)
-    axes.vlines(np.array(place)[alone], low[alone], high[alone], color=look.color, linewidth=0.8, zorder=2)
+    axes.vlines(np.array(place)[alone], low[alone], high[alone], color=look.color, linewidth=stroke(0.8), zorder=2)
 
 
 def _alone(there: Sequence[bool]) -> list[int]:
@@ -81,7 +83,7 @@ def _crosses(axes: Axes, curves: Sequence[Curve], step: float) -> None:
             stacked[size] += 1
             axes.plot(
                 [size], [height], color=appearance(curve.model).color, marker="X", markerfacecolor="white",
-                markersize=5, markeredgewidth=0.8, linestyle="none", zorder=4,
+                markersize=stroke(5), markeredgewidth=stroke(0.8), linestyle="none", zorder=4,
             )  # fmt: skip
 
 
@@ -138,7 +140,9 @@ def short_number(number: float) -> str:
 
 def say(axes: Axes, text: str) -> None:
     """Writes why a panel is empty, and takes its axes away."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555", fontsize=7)
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555", fontsize=point_size(7)
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)

@@ -13,8 +13,9 @@ from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.figures.footer import footer, lost_note, seeds_note
 from vision_repro.figures.panels import say
-from vision_repro.figures.style import TEXT_WIDTH, style
+from vision_repro.figures.style import style
 from vision_repro.figures.ticks import InView
+from vision_repro.figures.venues import NARROW, SERIF, page, stroke
 
 # inches
 _LEFT, _GAP, _RIGHT, _TOP, _PANEL, _UNDER = 0.34, 0.36, 0.10, 0.22, 1.6, 0.36
@@ -29,25 +30,30 @@ def rates_figure(
     readings: Sequence[tuple[str, str]],
     preset: str,
     notes: Sequence[str],
-    width: float = TEXT_WIDTH,
+    width: float | None = None,
 ) -> Figure:
     """Returns a panel for each reading (metric, title) over the peak learning rates, a line for each model of `labels`.
 
-    Where all runs of a setting diverged, the line has a gap and a cross stands at the bottom. `width` is in inches.
+    Where all runs of a setting diverged, the line has a gap and a cross stands at the bottom. `width` is in inches,
+    that of the page if None; in a narrow figure the panels stand under each other.
     """
+    width = page().width if width is None else width
     ours = [row for row in rows if row.preset == preset]
     measured = [row for row in ours if row.metric in dict(readings)]
     with style():
         below = footer(verdicts, [*notes, seeds_note(measured), lost_note(measured)], width)
-        height = _TOP + _PANEL + _UNDER + below.height
+        across, row = 1 if width < NARROW else len(readings), _TOP + _PANEL + _UNDER
+        above = row * -(-len(readings) // across)
+        height = above + below.height
         figure = Figure(figsize=(width, height))
-        wide = (width - _LEFT - (len(readings) - 1) * _GAP - _RIGHT) / len(readings)
+        wide = (width - _LEFT - (across - 1) * _GAP - _RIGHT) / across
         for index, (metric, title) in enumerate(readings):
-            left = _LEFT + index * (wide + _GAP)
-            axes = figure.add_axes((left / width, (height - _TOP - _PANEL) / height, wide / width, _PANEL / height))
-            axes.set_title(title, loc="left", pad=4)
+            line, column = divmod(index, across)
+            left, bottom = _LEFT + column * (wide + _GAP), height - line * row - _TOP - _PANEL
+            axes = figure.add_axes((left / width, bottom / height, wide / width, _PANEL / height))
+            axes.set_title(title, loc="left", pad=stroke(4))
             _lines(axes, [row for row in measured if row.metric == metric], labels)
-        below.write(figure, _TOP + _PANEL + _UNDER)
+        below.write(figure, above)
     return figure
 
 
@@ -64,12 +70,23 @@ def _lines(axes: Axes, rows: Sequence[SummaryRow], labels: Mapping[str, str]) ->
         places = np.array(rates) * shift
         axes.plot(places, numbers["mean"], color=color, marker=marker, linestyle=line, label=label, zorder=3)
         bounded = np.isfinite(numbers["low"])
-        axes.vlines(places[bounded], numbers["low"][bounded], numbers["high"][bounded], color=color, lw=1.0, zorder=2)
+        axes.vlines(
+            places[bounded], numbers["low"][bounded], numbers["high"][bounded], color=color, lw=stroke(1.0), zorder=2
+        )
         lost = [rate * shift for rate in rates if rate in own and not own[rate].n]
         axes.plot(lost, [0.03] * len(lost), color=color, marker="X", linestyle="", markerfacecolor="white",
                   transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
     _scale(axes, rates)
-    axes.legend(loc="best", handlelength=2.6)
+    _legend(axes, len(labels))
+
+
+def _legend(axes: Axes, lines: int) -> None:
+    if page().venue.font == SERIF:
+        axes.legend(loc="best", handlelength=2.6)
+        return
+    low, high = axes.get_ylim()  # wider type finds no free corner: it gets a strip of its own
+    axes.set_ylim(low - (0.14 * lines + 0.06) * (high - low), high)
+    axes.legend(loc="lower right", handlelength=2.6)
 
 
 def _number(row: SummaryRow | None, name: str) -> float:
@@ -88,4 +105,4 @@ def _scale(axes: Axes, rates: Sequence[float]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([f"{rate:g}" for rate in rates])
     axes.yaxis.set_major_locator(InView(6))
-    axes.set_xlabel("peak learning rate", labelpad=2)
+    axes.set_xlabel("peak learning rate", labelpad=stroke(2))

@@ -14,7 +14,9 @@ from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.analysis.verdicts import numbers_text
 from vision_repro.figures.panels import Curve, draw, limits, say, size_axis
-from vision_repro.figures.style import TEXT_WIDTH, appearance, size_order, style, text_width, wrap
+from vision_repro.figures.style import appearance, size_order, style, text_width, wrap
+from vision_repro.figures.venues import NARROW, page, stroke
+from vision_repro.figures.venues import points as point_size
 
 PRETRAINING = {"ImageNet": 1.3e6, "ImageNet-21k": 14e6, "JFT-300M": 303e6}
 """Images of the pre-training sets, as rounded in the paper (ViT, section 4.1)."""
@@ -32,29 +34,33 @@ def data_scaling_figure(
     dataset: str,
     preset: str,
     caption: str,
-    width: float = TEXT_WIDTH,
+    width: float | None = None,
     shots: int = 5,
 ) -> Figure:
     """Returns three panels over the number of training images, the verdicts and what the figure shows.
 
     (a) test accuracy and (b) few-shot accuracy on frozen features of the rows of `preset`, mean and interval over seeds
-    by model, and (c) the paper's accuracies after pre-training on three data sets. `width` is in inches.
+    by model, and (c) the paper's accuracies after pre-training on three data sets. `width` is in inches, that of the
+    page if None; in a narrow figure the panels stand under each other.
     """
+    width, words = page().width if width is None else width, page().words
     ours = [row for row in rows if row.preset == preset]
     direct, few = _curves(ours, "test_accuracy"), _curves(ours, f"few_shot_{shots}")
     with style():
-        notes = wrap(_notes(ours, verdicts, direct, few, dataset, preset, shots, caption), _SMALL, width - 0.1)
-        judged = [(item.verdict, wrap(_claim(item), _SMALL, width - 0.8)) for item in verdicts]
+        text = _notes(ours, verdicts, direct, few, dataset, preset, shots, caption)
+        notes = wrap(text, _SMALL, width - 0.1) if words else []
+        judged = [(item.verdict, wrap(_claim(item), _SMALL, width - 0.8)) for item in verdicts if words]
         lines = len(notes) + sum(len(text) for _, text in judged)
         legends = _LEGEND_LINE * max(3, math.ceil(len({c.model for c in direct + few}) / 2))
-        height = _TOP + _PANEL + _UNDER + legends + _SPACE * (2 if judged else 1) + _LINE * lines + _FOOT
-        figure = Figure(figsize=(width, height))
-        axes = _panels(figure)
+        tops = _tops(width, legends)
+        above = tops[-1] + _PANEL + _UNDER + legends
+        figure = Figure(figsize=(width, above + _SPACE * (2 if judged else 1) + _LINE * lines + _FOOT))
+        axes = _panels(figure, tops)
         _own(axes[0], direct, "(a) Test accuracy [%]")
         _own(axes[1], few, f"(b) {shots}-shot accuracy [%]")
         _paper(axes[2], "(c) Paper: ImageNet top-1 [%]")
-        _legends(figure, axes, top=_TOP + _PANEL + _UNDER)
-        _text(figure, judged, notes, top=_TOP + _PANEL + _UNDER + legends + _SPACE)
+        _legends(figure, axes, tops)
+        _text(figure, judged, notes, top=above + _SPACE)
     return figure
 
 
@@ -68,27 +74,40 @@ def _curves(rows: Sequence[SummaryRow], metric: str) -> list[Curve]:
     return curves
 
 
-def _panels(figure: Figure) -> list[Axes]:
+def _tops(width: float, legends: float) -> tuple[float, ...]:
+    """Returns the distances of the three panels from the top [inches]."""
+    row = _TOP + _PANEL + _UNDER
+    return (_TOP, _TOP + row, _TOP + 2 * row + legends) if width < NARROW else (_TOP, _TOP, _TOP)
+
+
+def _panels(figure: Figure, tops: Sequence[float]) -> list[Axes]:
     width, height = figure.get_size_inches()
-    wide = (width - _LEFT - 2 * _GAP - _RIGHT) / 3
-    bottom = (height - _TOP - _PANEL) / height
+    across = 3 if len(set(tops)) == 1 else 1
+    wide = (width - _LEFT - (across - 1) * _GAP - _RIGHT) / across
     return [
-        figure.add_axes(((_LEFT + index * (wide + _GAP)) / width, bottom, wide / width, _PANEL / height))
-        for index in range(3)
+        figure.add_axes(
+            (
+                (_LEFT + index % across * (wide + _GAP)) / width,
+                (height - top - _PANEL) / height,
+                wide / width,
+                _PANEL / height,
+            )
+        )
+        for index, top in enumerate(tops)
     ]
 
 
 def _own(axes: Axes, curves: Sequence[Curve], title: str) -> None:
-    axes.set_title(title, loc="left", pad=4)
+    axes.set_title(title, loc="left", pad=stroke(4))
     if not any(curve.points for curve in curves):
         say(axes, "all runs diverged" if any(curve.diverged for curve in curves) else "not measured")
         return
     draw(axes, curves, sorted({size for curve in curves for size in (*curve.points, *curve.diverged)}))
-    axes.set_xlabel("training images", labelpad=2)
+    axes.set_xlabel("training images", labelpad=stroke(2))
 
 
 def _paper(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", pad=4)
+    axes.set_title(title, loc="left", pad=stroke(4))
     table = paper_table("vit_table5")
     points = []
     for model in sorted({row["model"] for row in table}, key=size_order):
@@ -98,26 +117,26 @@ def _paper(axes: Axes, title: str) -> None:
         look = appearance(model)
         axes.plot(
             [size for size, _ in own], [value for _, value in own], color=look.color, marker=look.marker,
-            linestyle=look.linestyle, label=look.label, markerfacecolor=look.face, markeredgewidth=0.8,
+            linestyle=look.linestyle, label=look.label, markerfacecolor=look.face, markeredgewidth=stroke(0.8),
         )  # fmt: skip
         points += [Interval(value / 100, value / 100, value / 100, 1) for _, value in own]
     limits(axes, points)
     size_axis(axes, list(PRETRAINING.values()))
-    axes.set_xlabel("pre-training images", labelpad=2)
+    axes.set_xlabel("pre-training images", labelpad=stroke(2))
 
 
-def _legends(figure: Figure, axes: Sequence[Axes], top: float) -> None:
+def _legends(figure: Figure, axes: Sequence[Axes], tops: Sequence[float]) -> None:
     """Puts the models of the first two panels under them, and those of the paper under the third."""
     width, height = figure.get_size_inches()
     found = {label: line for panel in axes[:2] for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     theirs = dict(zip(*reversed(axes[2].get_legend_handles_labels()), strict=True))
-    for entries, panel in ((found, axes[0]), (theirs, axes[2])):
+    for entries, panel, top in ((found, axes[0], tops[1]), (theirs, axes[2], tops[2])):
         left = panel.get_position().x0 - (0.15 / width if panel is axes[2] else 0)
         figure.legend(
             list(entries.values()),
             list(entries),
             loc="upper left",
-            bbox_to_anchor=(left, 1 - top / height),
+            bbox_to_anchor=(left, 1 - (top + _PANEL + _UNDER) / height),
             ncols=2,
             borderaxespad=0,
             borderpad=0,
@@ -179,7 +198,7 @@ def _text(figure: Figure, judged: Sequence[tuple[str, list[str]]], notes: Sequen
 
     def write(left: float, text: str, weight: str = "normal") -> None:
         place = (left / width, 1 - (top + 0.02) / height)
-        figure.text(*place, text.replace("$", r"\$"), fontsize=_SMALL, va="top", weight=weight)
+        figure.text(*place, text.replace("$", r"\$"), fontsize=point_size(_SMALL), va="top", weight=weight)
 
     column = max((text_width(word, _SMALL, bold=True) for word, _ in judged), default=0.0) + 0.1
     for verdict, lines in judged:

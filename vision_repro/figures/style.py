@@ -15,37 +15,43 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from vision_repro.figures.appearance import Appearance, appearance, size_order
+from vision_repro.figures.venues import DEFAULT, SANS, layout_size, page, points, stroke
 
 __all__ = ["TEXT_WIDTH", "Appearance", "appearance", "save", "size_order", "style", "text_width", "wrap"]
 
-TEXT_WIDTH = 5.5
+TEXT_WIDTH = DEFAULT.text
 """Width of the text of an ICLR paper [inches]."""
-FONT = "STIXGeneral"
-"""Ships with matplotlib, so that every machine draws the same glyphs; close to the Times of the papers."""
 
-_SETTINGS: dict[str, Any] = {
-    "font.family": FONT,
-    "mathtext.fontset": "stix",
+# points, scaled to the page
+_TYPE = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
-    "legend.frameon": False,
+}
+_STROKES = {
     "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
     "grid.linewidth": 0.5,
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
+    "xtick.major.pad": 3.5,
+    "ytick.major.pad": 3.5,
     "lines.linewidth": 1.1,
     "lines.markersize": 4.0,
+    "lines.markeredgewidth": 1.0,
+}
+_SETTINGS: dict[str, Any] = {
+    "mathtext.fontset": "stix",
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # TrueType, embedded: the type 3 fonts of the default are refused by some publishers
     "svg.fonttype": "path",  # glyphs as outlines: needs no font where it is shown
@@ -61,8 +67,14 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Sets the style inside the block, whatever the settings outside or in the user's matplotlibrc are."""
-    with matplotlib.style.context(["default", _SETTINGS]):
+    """Sets the style of the page inside the block, whatever the settings outside or in the user's matplotlibrc are."""
+    venue = page().venue
+    scaled = {name: points(size) for name, size in _TYPE.items()} | {
+        name: stroke(width) for name, width in _STROKES.items()
+    }
+    own = {"font.family": venue.font, "axes.grid": venue.grid}
+    fonts = {"mathtext.fontset": "dejavusans"} if venue.font == SANS else {}
+    with matplotlib.style.context(["default", _SETTINGS | scaled | own | fonts]):
         yield
 
 
@@ -83,12 +95,14 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-@cache
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Returns the width of a line of text at `size` points [inches]."""
-    if not text.strip():
-        return 0.0
-    font = FontProperties(family=FONT, weight="bold" if bold else "normal")
+    """Returns the width of a line of text at nominally `size` points, as it is laid out on the page [inches]."""
+    return _measured(text, layout_size(size), page().venue.font, bold) if text.strip() else 0.0
+
+
+@cache
+def _measured(text: str, size: float, family: str, bold: bool) -> float:
+    font = FontProperties(family=family, weight="bold" if bold else "normal")
     return float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=font).get_extents().width) / 72
 
 
