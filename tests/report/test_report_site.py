@@ -359,6 +359,18 @@ def test_costs_have_a_page_where_they_were_written(tmp_path: Path) -> None:
 # --- the catalogue ---
 
 
+def test_pages_of_the_attention_explorer_are_linked(tmp_path: Path) -> None:
+    (tmp_path / "outputs" / "explorer").mkdir(parents=True)
+    (tmp_path / "outputs" / "explorer" / "vit & co.html").write_text("<p>a page of its own")
+    build(tmp_path / "none", tmp_path / "outputs", tmp_path / "site")
+    front = Page((tmp_path / "site" / "index.html").read_text())
+    (address,) = [
+        attributes["href"] for tag, attributes in front.elements if "explorer" in (attributes.get("href") or "")
+    ]
+    assert (tmp_path / "site" / unquote(address or "")).read_text() == "<p>a page of its own"
+    assert "Attention of vit & co" in "".join(front.words)
+
+
 def test_header_of_an_experiment_is_read() -> None:
     facts, deviations = parse_header(
         "Title.\n\npaper     A paper (ViT, x),\n          Table 5\ncost      cheap\n\nProse.\n"
