@@ -21,8 +21,8 @@ from vision_repro.results import TABLE_NAME
 
 MARK = ".vision-repro-report"
 """Stands in a folder that a report was written to, and may be replaced by the next."""
-KNOWN = ("runs", "tables", "report", "wandb")
-"""Folders below the outputs that others own: run folders, the accountant's tables, reports, W&B's copies."""
+KNOWN = ("runs", "tables", "report", "wandb", "explorer", "figures", "data")
+"""Folders below the outputs that others own: runs, tables of the accountant, reports, W&B's copies, pages, pictures."""
 DOWNLOADS = (
     *("figure.pdf", "figure.svg", "figure.png", "table.csv", "summary.csv", "verdicts.json", "config.yaml"),
     *("provenance.json", "outcome.yaml"),
