@@ -1,8 +1,8 @@
 """The report: `python -m vision_repro.report [--results=results] [--outputs=outputs] [--out=outputs/report]`.
 
 Builds a folder of plain HTML pages that open from the file system: every claim with its verdict, a page for every
-experiment and preset that was run, the accountant's tables where `<outputs>/tables` or `<results>/tables` stands, and the
-pages of the attention explorer in `<outputs>/explorer`.
+experiment and preset that was run, the accountant's tables where `<outputs>/tables` or `<results>/tables` stands, and
+the pages of the attention explorer in `<outputs>/explorer`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def _write(
         pages["costs.html"] = _render("costs.html", tables=costs, figures=figures)
     walks = {file.stem: _copy_file(part, file, "explorer") for file in sorted((outputs / "explorer").glob("*.html"))}
     listed = groups(found, entries)
-    pages["index.html"] = _render("index.html", **_front(listed, entries, found), costs=costs, walks=walks, warnings=warnings)
+    pages["index.html"] = _render(
+        "index.html", **_front(listed, entries, found), costs=costs, walks=walks, warnings=warnings
+    )
     for name, text in pages.items():
         (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     return sorted(pages)
