@@ -97,10 +97,10 @@ def stamped(task: Any) -> list[float]:
     return stamps
 
 
-def a_task(config: RunConfig, place: Place) -> Classifier:
+def a_task(config: RunConfig, place: Place, data: Any) -> Classifier:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
-        return run._task(config, place, CLASSES, config.augmentation)
+        return run._task(config, place, data)[0]
     task = Classifier(OneLayer(), lr=1e-3, weight_decay=config.weight_decay, steps=config.total_steps)
     task.augmentation = config.augmentation
     return task
@@ -108,7 +108,7 @@ def a_task(config: RunConfig, place: Place) -> Classifier:
 
 def with_lightning(config: RunConfig, place: Place, data: Any) -> float:
     """Returns the time of a step [s] of the suite's own Trainer and task."""
-    task = a_task(config, place)
+    task = a_task(config, place, data)
     stamps = stamped(task)
     run._trainer(config, place, recorder(config, place, data)).fit(task, datamodule=data)
     return a_step(stamps)
@@ -116,7 +116,7 @@ def with_lightning(config: RunConfig, place: Place, data: Any) -> float:
 
 def bare(config: RunConfig, place: Place, data: Any) -> float:
     """Returns the time of a step [s] of a loop in plain PyTorch: same model, optimizer, schedule, clipping, batches."""
-    model = a_task(config, place)
+    model = a_task(config, place, data)
     chosen = model.configure_optimizers()
     data.trainer = None  # the loaders start at step 0
     return a_step(

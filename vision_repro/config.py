@@ -234,6 +234,26 @@ def parse_options(tokens: Sequence[str], *types: type) -> dict[str, list[Scalar]
     return values
 
 
+def parse_single(tokens: Sequence[str], kind: type) -> dict[str, Any]:
+    """Reads `--key=value` tokens for the fields of the dataclass `kind`, one value a key.
+
+    Raises:
+        UserError: as `parse_options`, and for several values of a key.
+    """
+    return {name: single(name, values) for name, values in parse_options(tokens, kind).items()}
+
+
+def single(name: str, values: Sequence[Scalar]) -> Any:
+    """Returns the only one of an option's values.
+
+    Raises:
+        UserError: if there are several.
+    """
+    if len(values) != 1:
+        raise UserError(f"--{name} takes one value, not {len(values)}.")
+    return values[0]
+
+
 def construct(kind: type[C], values: Mapping[str, Scalar]) -> C:
     """Returns `kind(**values)` for values read from a file.
 

@@ -17,7 +17,7 @@ from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
-from vision_repro.config import RunConfig, Scalar, UserError, describe, nearest, parse_options, plain
+from vision_repro.config import RunConfig, Scalar, UserError, describe, nearest, parse_options, plain, single
 from vision_repro.launch import Launch, wandb_report
 from vision_repro.launch.device import quiet_threads
 from vision_repro.results import TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
@@ -126,10 +126,10 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         raise UserError(f'--preset="{name}" is unknown: expected one of {known}.{nearest(name, experiment.presets)}')
     preset = experiment.presets[name]
     launch_names = {item.name for item in fields(Launch)}
-    launch = Launch(**{key: _single(key, values.pop(key)) for key in list(values) if key in launch_names})
+    launch = Launch(**{key: single(key, values.pop(key)) for key in list(values) if key in launch_names})
     if launch.data_root is None and os.environ.get("VISION_REPRO_DATA"):
         launch = replace(launch, data_root=os.environ["VISION_REPRO_DATA"])
-    seeds = _single("seeds", values.pop("seeds", [None]))
+    seeds = single("seeds", values.pop("seeds", [None]))
     for key, given in values.items():
         if len(given) > 1 and not sweep and key not in (*experiment.settings, "seed"):
             raise UserError(f"--{key} takes one value here: the figure compares {', '.join(experiment.settings)} only.")
@@ -141,12 +141,6 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
     )
     return Plan(experiment, name, changed, _suffix(preset, values, seeds), grid(experiment, name, changed), launch)
-
-
-def _single(name: str, values: list[Scalar]) -> Any:
-    if len(values) != 1:
-        raise UserError(f"--{name} takes one value, not {len(values)}.")
-    return values[0]
 
 
 def _suffix(preset: Preset, values: Mapping[str, list[Scalar]], seeds: Scalar) -> str:

@@ -18,16 +18,13 @@ from typing import Any
 import torch
 from lightning import Trainer, seed_everything
 
-from vision_repro import data, models, provenance
+from vision_repro import data, measurements, models, provenance
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.data import normalisation
 from vision_repro.launch import Launch
 from vision_repro.launch.device import processor
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
-from vision_repro.probes import named
-from vision_repro.probes.features import frozen_features
-from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.recorder import DivergedError, Place, Recorder
 from vision_repro.results import RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
@@ -138,61 +135,6 @@ def _fit(trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) ->
     return True
 
 
-def _check_shots(config: RunConfig, module: Any) -> None:
-    """Raises UserError, before anything is trained, if `val` has too few images for the few-shot probe."""
-    if config.shot_counts:
-        draw_shots(module.labels("val"), module.classes, max(config.shot_counts), draw=0, seed=config.seed)
-
-
-def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns the mean few-shot accuracy over the draws for each number of shots.
-
-    Deviation: the few labelled images come from `val`, which no gradient has seen, instead of another data set's
-    training images; the data sets of the small presets have no downstream partner.
-    """
-    if not config.shot_counts:
-        return {}
-    pool, pool_labels = frozen_features(trainer, task, module.val_dataloader())
-    features, labels = frozen_features(trainer, task, module.test_dataloader())
-    found = few_shot_accuracy(
-        pool, pool_labels, features, labels,
-        classes=module.classes, shots=config.shot_counts, draws=config.draws, seed=config.seed,
-    )  # fmt: skip
-    return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
-
-
-def _accuracy(trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
-    trainer.test(task, datamodule=module, verbose=False)
-    return {"test_accuracy": (task.accuracy(module.expected("test")), "fraction")}
-
-
-def _measure(config: RunConfig, trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) -> dict[str, Any]:
-    """Returns the metrics of the selected weights on `test`; the only place that looks at that split."""
-    if config.select == "best":
-        task.model.load_state_dict(recorder.best["weights"])
-    last = recorder.curve[-1]
-    val = recorder.best["accuracy"] if config.select == "best" else last["val_accuracy"]
-    return {
-        **_accuracy(trainer, task, module),
-        "val_accuracy": (val, "fraction"),
-        "train_loss": (last["train_loss"], "nats"),
-        **_few_shot(config, trainer, task, module),
-        **named.measure(config.probe_names, task, module),
-    }
-
-
-def _measure_untrained(
-    config: RunConfig, trainer: Trainer, task: Classifier, module: Any, loaded: weights.Loaded | None
-) -> dict[str, Any]:
-    """Returns the metrics of given weights: no accuracy where they brought no classifier, and nothing of training."""
-    task.to(trainer.strategy.root_device)
-    return {
-        **(_accuracy(trainer, task, module) if loaded is None or loaded.head else {}),
-        **_few_shot(config, trainer, task, module),
-        **named.measure(config.probe_names, task, module),
-    }
-
-
 def _write_provenance(
     config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None, decoder: str,
     address: str,
@@ -264,7 +206,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     check_division(config, place.launch)
     torch.set_float32_matmul_precision("high" if place.accelerator == "gpu" else "highest")
     module = _datamodule(config, place)
-    _check_shots(config, module)
+    measurements.check_shots(config, module)
     main_rank = this_rank() == 0
     if main_rank:
         folder.open()
@@ -273,12 +215,15 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     task, loaded = _task(config, place, module)
     trainer = _trainer(config, place, recorder)
     resumed = recorder.checkpoint.exists()
+    finite = config.policy == "none" or _fit(trainer, task, module, recorder)
     metrics: dict[str, Any]
     if config.policy == "none":
-        finite, metrics = True, _measure_untrained(config, trainer, task, module, loaded)
+        classifies = loaded is None or loaded.head
+        metrics = measurements.of_given(config, trainer, task, module, classifies=classifies)
+    elif finite:
+        metrics = measurements.of_trained(config, trainer, task, module, recorder)
     else:
-        finite = _fit(trainer, task, module, recorder)
-        metrics = _measure(config, trainer, task, module, recorder) if finite else _nothing(config)
+        metrics = measurements.of_diverged(config)
     if main_rank:
         if finite and config.total_steps:
             _write_weights(folder, task)
@@ -288,12 +233,6 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
         tracker.close({name: value for name, (value, _) in metrics.items()}, failed=not finite)
     result = folder.result()
     return result if result is not None else {"run": folder.id, "metrics": {}}
-
-
-def _nothing(config: RunConfig) -> dict[str, tuple[None, str]]:
-    """Returns the metrics of a diverged run: named, without a value."""
-    names = ["test_accuracy", "val_accuracy", *(f"few_shot_{shots}" for shots in config.shot_counts)]
-    return {name: (None, "fraction") for name in names}
 
 
 def _finish(

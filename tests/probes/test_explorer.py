@@ -23,8 +23,8 @@ from torch import Tensor
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.data.__main__ import cache_folder
 from vision_repro.data.normalisation import statistics
+from vision_repro.data.places import cache_folder
 from vision_repro.models import weights
 from vision_repro.probes import explorer, explorer_content, explorer_images, explorer_page
 from vision_repro.probes.attention_distance import mean_distances

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vision_repro.accounting.folding import Row, fold
 from vision_repro.accounting.layer_table import Reading, table
 from vision_repro.accounting.layers import Account
-from vision_repro.config import UserError, check_choices, describe, option, parse_options
+from vision_repro.config import UserError, check_choices, describe, option, parse_single
 
 if TYPE_CHECKING:
     from vision_repro.accounting.training import Step
@@ -117,19 +117,6 @@ def _memory(size: int) -> str:
     return f"{size / 2**20:,.1f} MB" if size >= 2**20 else f"{size / 2**10:,.1f} KB"
 
 
-def single_values(tokens: Sequence[str], kind: type) -> dict[str, Any]:
-    """Returns the values of `--key=value` tokens for the fields of a dataclass, one value a key.
-
-    Raises:
-        UserError: for anything else.
-    """
-    values = parse_options(tokens, kind)
-    for name, found in values.items():
-        if len(found) != 1:
-            raise UserError(f"--{name} takes one value, not {len(found)}.")
-    return {name: found[0] for name, found in values.items()}
-
-
 def main(tokens: Sequence[str] | None = None) -> int:
     """Prints the table that the command line asks for; returns the exit code (0 done, 2 bad input)."""
     arguments = list(sys.argv[1:] if tokens is None else tokens)
@@ -137,7 +124,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print(f"{__doc__}\n{describe(Options)}")
         return 0
     try:
-        print(explain(Options(**single_values(arguments, Options))))
+        print(explain(Options(**parse_single(arguments, Options))))
     except UserError as error:
         print(f"explain: {error}", file=sys.stderr)
         return 2

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_repro.accounting.checks import Table, to_csv, to_markdown
-from vision_repro.accounting.explain import single_values
-from vision_repro.config import UserError, describe, option
+from vision_repro.config import UserError, describe, option, parse_single
 from vision_repro.results import write_atomic
 
 
@@ -89,7 +88,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         print(f"{__doc__}\n{describe(Options)}")
         return 0
     try:
-        out = Path(Options(**single_values(arguments, Options)).out)
+        out = Path(Options(**parse_single(arguments, Options)).out)
         tables = make_all(out)
     except UserError as error:
         print(f"tables: {error}", file=sys.stderr)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vision_repro import data
-from vision_repro.config import UserError, describe, nearest, option, parse_options
+from vision_repro.config import UserError, describe, nearest, option, parse_single
+from vision_repro.data.places import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,11 +57,6 @@ class Options:
         """Returns where the picture of a verb goes."""
         words = [self.dataset, verb, *([self.augmentation] if verb == "show" else [])]
         return Path(self.out) / ("-".join(words).replace("/", "_").replace(":", "_") + ".png")
-
-
-def cache_folder() -> Path:
-    """Returns the folder for decoded and downloaded data sets: `$VISION_REPRO_CACHE`, else `~/.cache/vision_repro`."""
-    return Path(os.environ.get("VISION_REPRO_CACHE", "~/.cache/vision_repro")).expanduser()
 
 
 def get(options: Options) -> int:
@@ -154,11 +150,7 @@ def main(tokens: Sequence[str]) -> int:
     try:
         if verb not in VERBS:
             raise UserError(f'"{verb}" is unknown: expected one of {", ".join(VERBS)}.{nearest(verb, VERBS)}')
-        values = parse_options(rest, Options)
-        several = [name for name, given in values.items() if len(given) > 1]
-        if several:
-            raise UserError(f"--{several[0]} takes one value here.")
-        options = Options(**{name: given[0] for name, given in values.items()})  # type: ignore[arg-type]
+        options = Options(**parse_single(rest, Options))
         return {"get": get, "check": check, "show": show}[verb](options)
     except UserError as error:
         print(f"data: {error}", file=sys.stderr)

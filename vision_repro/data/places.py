@@ -9,6 +9,11 @@ from pathlib import Path
 from vision_repro.config import UserError
 
 
+def cache_folder() -> Path:
+    """Returns the folder for decoded and downloaded data sets: `$VISION_REPRO_CACHE`, else `~/.cache/vision_repro`."""
+    return Path(os.environ.get("VISION_REPRO_CACHE", "~/.cache/vision_repro")).expanduser()
+
+
 def fetched(cache: Path) -> Path:
     """Returns the folder under `cache` in which `make data` puts data sets when there is no `data_root`."""
     return cache / "data"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.config import UserError, check_choices, describe, option, parse_options
+from vision_repro.config import UserError, check_choices, describe, option, parse_single
 from vision_repro.figures.redraw import changed_verdicts, draw, read
 from vision_repro.figures.venues import DEFAULT, VENUES
 
@@ -53,12 +53,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
 
 
 def _options(tokens: Sequence[str]) -> Options:
-    values = {}
-    for name, found in parse_options(tokens, Options).items():
-        if len(found) != 1:
-            raise UserError(f"--{name} takes one value, not {len(found)}.")
-        values[name] = str(found[0])
-    chosen = Options(**values)
+    chosen = Options(**parse_single(tokens, Options))
     check_choices(chosen)
     return chosen
 

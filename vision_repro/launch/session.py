@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,15 +13,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vision_repro.config import FRESH, RunConfig, UserError
+from vision_repro.data.places import cache_folder
 from vision_repro.launch import device, local
 
 if TYPE_CHECKING:
     from vision_repro.experiment import Plan
-
-
-def cache_folder() -> Path:
-    """Returns the folder for decoded data sets: `$VISION_REPRO_CACHE`, else `~/.cache/vision_repro`."""
-    return Path(os.environ.get("VISION_REPRO_CACHE", "~/.cache/vision_repro")).expanduser()
 
 
 def do_runs(planned: Plan) -> tuple[int, bool]:

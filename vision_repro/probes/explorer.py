@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vision_repro.config import Scalar, UserError, describe, option, parse_options
+from vision_repro.config import Scalar, UserError, describe, option, parse_options, single
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,12 +92,10 @@ def read(tokens: Sequence[str]) -> Options:
         UserError: for an option that is unknown, of a wrong type, or given several values where one is meant.
     """
     values = parse_options(tokens, Options)
-    several = [name for name, given in values.items() if len(given) > 1 and name != "files"]
-    if several:
-        raise UserError(f"--{several[0]} takes one value here.")
-    given: dict[str, Any] = {name: items[0] for name, items in values.items()}
-    if "files" in values:
-        given["files"] = ",".join(str(item) for item in values["files"])
+    files = ",".join(str(item) for item in values.pop("files", []))
+    given: dict[str, Any] = {name: single(name, items) for name, items in values.items()}
+    if files:
+        given["files"] = files
     return Options(**{**_of_run(str(given.get("weights", ""))), **given})
 
 
@@ -118,7 +116,7 @@ def _of_run(weights: str) -> dict[str, Scalar]:
 
 
 def _pictures(options: Options) -> Pictures:
-    from vision_repro.data.__main__ import cache_folder
+    from vision_repro.data.places import cache_folder
     from vision_repro.probes import explorer_images
 
     if options.files:
