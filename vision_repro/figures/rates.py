@@ -81,11 +81,9 @@ def _lines(axes: Axes, rows: Sequence[SummaryRow], labels: Mapping[str, str]) ->
 
 
 def _legend(axes: Axes, lines: int) -> None:
-    if page().venue.font == SERIF:
-        axes.legend(loc="best", handlelength=2.6)
-        return
-    low, high = axes.get_ylim()  # wider type finds no free corner: it gets a strip of its own
-    axes.set_ylim(low - (0.14 * lines + 0.06) * (high - low), high)
+    low, high = axes.get_ylim()  # no corner is sure to be free of bars: the legend gets a strip of its own
+    strip = 0.11 * lines + 0.05 if page().venue.font == SERIF else 0.14 * lines + 0.06
+    axes.set_ylim(low - strip * (high - low), high)
     axes.legend(loc="lower right", handlelength=2.6)
 
 
