@@ -37,6 +37,7 @@ from vision_repro.data.augment import normalise  # noqa: E402
 from vision_repro.data.batch import Batch  # noqa: E402
 from vision_repro.recorder import Place  # noqa: E402
 from vision_repro.tasks.classifier import Classifier  # noqa: E402
+from vision_repro.tasks.training import Training  # noqa: E402
 
 WARM_UP = 5  # steps left out at the start of each fit
 
@@ -97,7 +98,7 @@ def stamped(task: Any) -> list[float]:
     return stamps
 
 
-def a_task(config: RunConfig, place: Place, data: Any) -> Classifier:
+def a_task(config: RunConfig, place: Place, data: Any) -> Training:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
         return run._task(config, place, data)[0]

@@ -18,6 +18,9 @@ NORMALISATIONS = ("model", "half", "imagenet", "mean-image", "channel-mean", "ch
 VIEWS = ("crop", "square", "ten", "fifty")
 FRESH = "random"
 """What stands for the weights of no training, where nothing is trained."""
+RUN = "run:"
+"""Begins the name of weights that another run of the same experiment leaves: `run:<its id>`."""
+OBJECTIVES = ("supervised", "mean-colour", "downsized", "pixels", "mae")
 C = TypeVar("C")
 
 
@@ -69,7 +72,9 @@ class RunConfig:
         "auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16")
     )
     weights: str = option(
-        "", "weights to start from: timm, or a .npz, .safetensors or .ckpt file; empty is from scratch", later=True
+        "",
+        "weights to start from: timm, a .npz, .safetensors or .ckpt file, or run:<id>; empty is from scratch",
+        later=True,
     )
     probes: str = option("", "further measurements of the tested weights, such as attention_distance", later=True)
     normalisation: str = option(
@@ -82,6 +87,18 @@ class RunConfig:
         later=True,
     )
     on_bad_image: str = option("error", "what to do about an image that cannot be read", ("error", "skip"), later=True)
+    objective: str = option(
+        "supervised",
+        "what is learned: the classes, or of corrupted patches their mean colour, 4 x 4 colours or pixels; or MAE",
+        OBJECTIVES,
+        later=True,
+    )
+    corrupted: float = option(0.5, "fraction of the patches that are corrupted, or masked by MAE", later=True)
+    start: str = option("", "pre-training to start from, by the experiment's name for it; empty is none", later=True)
+    lr_from: str = option("", "ids of runs: lr is the one of theirs that is best on val", later=True)
+    optimizer: str = option("adamw", "AdamW, or SGD with momentum 0.9", ("adamw", "sgd"), later=True)
+    polyak: float = option(0.0, "factor of the Polyak average of the weights, which is tested; 0 is off", later=True)
+    all_of_train: bool = option(False, "train on val too, once lr is chosen, and test the last weights", later=True)
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use.
@@ -108,11 +125,21 @@ class RunConfig:
             raise UserError("--weight_decay and --grad_clip must be 0 or more.")
         if self.policy == "epochs" and not self.epochs > 0:
             raise UserError(f"--policy=epochs needs --epochs above 0, not {self.epochs}.")
+        if not 0 < self.corrupted < 1:
+            raise UserError(
+                f"--corrupted={self.corrupted} is no share of the patches: expected a number between 0 and 1."
+            )
+        if not 0 <= self.polyak < 1:
+            raise UserError(f"--polyak={self.polyak} is out of range: expected 0 (off) or a factor below 1, as 0.9999.")
+        if self.all_of_train and self.select == "best":
+            raise UserError("--all_of_train=True trains on val, which can choose nothing then: give --select=last.")
         self._check_weights()
         _ = self.shot_counts
 
     def _check_weights(self) -> None:
-        if self.policy == "none" and not self.weights:
+        if self.start and self.weights and not self.weights.startswith(RUN):
+            raise UserError(f"--start={self.start} and --weights={self.weights} both say where to start: give one.")
+        if self.policy == "none" and not self.weights and not self.start:
             raise UserError(
                 f"--policy=none measures given weights: give --weights, or --weights={FRESH} for those of no training."
             )
@@ -136,6 +163,17 @@ class RunConfig:
     def probe_names(self) -> tuple[str, ...]:
         """Further measurements of the tested weights, in the order given, each once."""
         return tuple(dict.fromkeys(self.probes.split()))
+
+    @property
+    def weights_run(self) -> str | None:
+        """Id of the run whose weights this one starts from; None if it starts from no run."""
+        return self.weights.removeprefix(RUN) if self.weights.startswith(RUN) else None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the runs that must be done before this one, each once."""
+        first = (self.weights_run,) if self.weights_run else ()
+        return tuple(dict.fromkeys((*first, *self.lr_from.split())))
 
     @property
     def total_steps(self) -> int:

@@ -17,21 +17,36 @@ from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
-from vision_repro.config import RunConfig, Scalar, UserError, describe, nearest, parse_options, plain, single
+from vision_repro.config import (
+    RUN,
+    RunConfig,
+    Scalar,
+    UserError,
+    describe,
+    nearest,
+    parse_options,
+    plain,
+    run_id,
+    single,
+)
 from vision_repro.launch import Launch, wandb_report
 from vision_repro.launch.device import quiet_threads
-from vision_repro.results import TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
+from vision_repro.results import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named scale: the config all runs share, the axes of the grid, the number of seeds, and what it costs."""
+    """A named scale: the config all runs share, the axes of the grid, the number of seeds, and what it costs.
+
+    Points of the grid that `skip` is true for are left out.
+    """
 
     base: RunConfig
     axes: Mapping[str, tuple[Scalar, ...]]
     seeds: int
     cost: str
     evidence: bool = True
+    skip: Callable[[RunConfig], bool] = lambda config: False
 
     @property
     def shared(self) -> RunConfig:
@@ -45,7 +60,9 @@ class Experiment:
     """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`).
 
     `figure` is called with the summary rows (with the table, if it `shows_seeds`), the verdicts, the preset's name and
-    the preset.
+    the preset. `complete` fills in what a point of the grid leaves open. `before` returns the run whose weights a run
+    with a `start` starts from, `candidates` the runs of which the best on `val` gives a run its learning rate; both may
+    need further runs, and none of them is a row of the table.
     """
 
     name: str
@@ -55,6 +72,8 @@ class Experiment:
     claims: Callable[[str, Preset], Sequence[Claim]]
     figure: Callable[[Any, Sequence[Verdict], str, Preset], Any]
     complete: Callable[[str, RunConfig], RunConfig] = lambda preset, config: config
+    before: Callable[[str, RunConfig], RunConfig | None] = lambda preset, config: None
+    candidates: Callable[[str, RunConfig], Sequence[RunConfig]] = lambda preset, config: ()
     default: str = "cpu"
     shows_seeds: bool = False
 
@@ -69,6 +88,12 @@ class Plan:
     changed: str
     runs: tuple[RunConfig, ...]
     launch: Launch
+    before: tuple[RunConfig, ...] = ()
+
+    @property
+    def all(self) -> tuple[RunConfig, ...]:
+        """The runs of the table and those upstream of them, each after what it needs."""
+        return (*self.before, *self.runs)
 
     @property
     def root(self) -> Path:
@@ -100,6 +125,39 @@ class Choice:
 
 def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, ...]:
     """Returns the runs of a preset: seed by seed, so that an early stop leaves whole seeds."""
+    return linked(experiment, name, preset)[0]
+
+
+def linked(
+    experiment: Experiment, name: str, preset: Preset
+) -> tuple[tuple[RunConfig, ...], tuple[RunConfig, ...]]:  # fmt: skip
+    """Returns the runs of a preset, and the runs that must be done before them, each once and after what it needs."""
+    found: dict[str, RunConfig] = {}
+    runs = tuple(_link(experiment, name, run, found) for run in _points(experiment, name, preset))
+    ids = {run_id(run) for run in runs}
+    return runs, tuple(run for key, run in found.items() if key not in ids)
+
+
+def _link(experiment: Experiment, name: str, run: RunConfig, found: dict[str, RunConfig]) -> RunConfig:
+    """Returns `run` with the ids of what it needs; puts that, linked itself, into `found`."""
+
+    def need(other: RunConfig) -> str:
+        other = _link(experiment, name, replace(other, experiment=experiment.name), found)
+        found.setdefault(run_id(other), other)
+        return run_id(other)
+
+    asked = run
+    if asked.start and not asked.weights:
+        first = experiment.before(name, asked)
+        if first is None:
+            raise UserError(f'--start="{run.start}" is unknown to {experiment.name}: see its --help and its presets.')
+        run = replace(run, weights=RUN + need(first))
+    if asked.lr is None and not asked.lr_from:
+        run = replace(run, lr_from=" ".join(need(other) for other in experiment.candidates(name, asked)))
+    return run
+
+
+def _points(experiment: Experiment, name: str, preset: Preset) -> list[RunConfig]:
     names = list(preset.axes)
     points = itertools.product(range(preset.seeds) if "seed" not in names else (None,), *preset.axes.values())
     runs = []
@@ -107,8 +165,10 @@ def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, 
         chosen: dict[str, Any] = dict(zip(names, values, strict=True))
         if seed is not None:
             chosen["seed"] = seed
-        runs.append(experiment.complete(name, replace(preset.base, experiment=experiment.name, **chosen)))
-    return tuple(runs)
+        run = replace(preset.base, experiment=experiment.name, **chosen)
+        if not preset.skip(run):
+            runs.append(experiment.complete(name, run))
+    return runs
 
 
 def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) -> Plan:
@@ -140,7 +200,10 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         seeds=preset.seeds if seeds is None else int(seeds),
         axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
     )
-    return Plan(experiment, name, changed, _suffix(preset, values, seeds), grid(experiment, name, changed), launch)
+    runs, before = linked(experiment, name, changed)
+    if not runs:
+        raise UserError(f"{experiment.name}: no run is left of preset {name}; ask for fewer changes at once.")
+    return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, before)
 
 
 def _suffix(preset: Preset, values: Mapping[str, list[Scalar]], seeds: Scalar) -> str:
@@ -170,7 +233,7 @@ def carry_out(planned: Plan) -> int:
     if planned.launch.dry_run:
         from vision_repro.accounting.estimate import estimate
 
-        print(estimate([run for run in planned.runs if planned.folder(run).result() is None], len(planned.runs)))
+        print(estimate([run for run in planned.all if planned.folder(run).result() is None], len(planned.all)))
         return 0
     from vision_repro.launch.session import do_runs
 
@@ -200,10 +263,28 @@ def conclude(planned: Plan) -> list[Verdict]:
 
         shown = table if planned.experiment.shows_seeds else rows
         save(planned.experiment.figure(shown, verdicts, planned.preset_name, planned.preset), out / "figure")
+        _draw_pictures(planned)
         write_atomic(out / "provenance.json", json.dumps(_sources(planned), indent=1) + "\n")
     print(text)
     print(f"Figure, table and verdicts: {out}/")
     return verdicts
+
+
+def _draw_pictures(planned: Plan) -> None:
+    """Draws what the pre-trained models of the first seed make of masked images, if there are any."""
+    from vision_repro.figures.pictures import pictures_figure, read
+    from vision_repro.figures.style import save
+
+    first = min((run.seed for run in planned.all), default=0)
+    longest: dict[str, RunConfig] = {}
+    for run in sorted(planned.before, key=lambda run: run.steps):
+        if run.seed == first and (planned.folder(run).path / PICTURES).exists():
+            longest[f"{run.objective}, {run.corrupted:.0%} of the patches"] = run
+    titles = {f"{title}, {run.steps:,} steps": planned.folder(run).path / PICTURES for title, run in longest.items()}
+    blocks = [read(file, title) for title, file in titles.items()]
+    if blocks:
+        note = "The first images of test; masked patches are grey, and only what was masked or replaced is predicted."
+        save(pictures_figure(blocks, notes=[note]), planned.summary / "pictures")
 
 
 def _described(planned: Plan) -> dict[str, Any]:

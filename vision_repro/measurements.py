@@ -8,10 +8,14 @@ from lightning import Trainer
 
 from vision_repro.config import RunConfig
 from vision_repro.probes import named
-from vision_repro.probes.features import frozen_features
+from vision_repro.probes.features import Frozen
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.recorder import Recorder
 from vision_repro.tasks.classifier import Classifier
+from vision_repro.tasks.training import Training
+
+_UNITS = {"val_accuracy": "fraction", "val_correct": "fraction"}
+_CLASSIFYING = ("supervised", "mean-colour", "downsized")
 
 
 def check_shots(config: RunConfig, module: Any) -> None:
@@ -20,7 +24,7 @@ def check_shots(config: RunConfig, module: Any) -> None:
         draw_shots(module.labels("val"), module.classes, max(config.shot_counts), draw=0, seed=config.seed)
 
 
-def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
+def _few_shot(config: RunConfig, frozen: Frozen, module: Any) -> dict[str, tuple[float, str]]:
     """Returns the mean few-shot accuracy over the draws for each number of shots.
 
     Deviation: the few labelled images come from `val`, which no gradient has seen, instead of another data set's
@@ -28,8 +32,8 @@ def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any
     """
     if not config.shot_counts:
         return {}
-    pool, pool_labels = frozen_features(trainer, task, module.val_dataloader())
-    features, labels = frozen_features(trainer, task, module.test_dataloader())
+    pool, pool_labels = frozen.of("val")
+    features, labels = frozen.of("test")
     found = few_shot_accuracy(
         pool, pool_labels, features, labels,
         classes=module.classes, shots=config.shot_counts, draws=config.draws, seed=config.seed,
@@ -37,38 +41,44 @@ def _few_shot(config: RunConfig, trainer: Trainer, task: Classifier, module: Any
     return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
 
 
-def _accuracy(trainer: Trainer, task: Classifier, module: Any) -> dict[str, tuple[float, str]]:
+def _accuracy(trainer: Trainer, task: Training, module: Any) -> dict[str, tuple[float, str]]:
+    assert isinstance(task, Classifier)
     trainer.test(task, datamodule=module, verbose=False)
     return {"test_accuracy": (task.accuracy(module.expected("test")), "fraction")}
 
 
-def of_trained(
-    config: RunConfig, trainer: Trainer, task: Classifier, module: Any, recorder: Recorder
-) -> dict[str, Any]:  # fmt: skip
-    """Returns the metrics of the selected weights on `test`."""
+def of_run(
+    config: RunConfig, trainer: Trainer, task: Training, module: Any, recorder: Recorder, *, classifies: bool
+) -> dict[str, Any]:
+    """Returns the metrics of the selected weights on `test`; no accuracy unless the model `classifies` with them."""
+    if config.policy == "none":
+        task.to(trainer.strategy.root_device)
+        return {
+            **(_accuracy(trainer, task, module) if classifies else {}),
+            **_of_features(config, trainer, task, module),
+        }
     if config.select == "best":
         task.model.load_state_dict(recorder.best["weights"])
+    supervised = config.objective == "supervised"
+    return {
+        **(_accuracy(trainer, task, module) if supervised else {}),
+        **_of_training(config, recorder),
+        **_of_features(config, trainer, task, module),
+    }
+
+
+def _of_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
+    """Returns what the learning curve says of the selected weights."""
     last = recorder.curve[-1]
-    val = recorder.best["accuracy"] if config.select == "best" else last["val_accuracy"]
-    return {
-        **_accuracy(trainer, task, module),
-        "val_accuracy": (val, "fraction"),
-        "train_loss": (last["train_loss"], "nats"),
-        **_few_shot(config, trainer, task, module),
-        **named.measure(config.probe_names, task, module),
-    }
+    values = recorder.best["values"] if config.select == "best" else last
+    names = [name for name in last if name.startswith("val_")]
+    of_val = {name: (values[name], _UNITS.get(name, "nats")) for name in names}
+    return {**of_val, "train_loss": (last["train_loss"], "nats" if config.objective in _CLASSIFYING else "squares")}
 
 
-def of_given(
-    config: RunConfig, trainer: Trainer, task: Classifier, module: Any, *, classifies: bool
-) -> dict[str, Any]:  # fmt: skip
-    """Returns the metrics of given weights: nothing of training, and no accuracy unless the model `classifies`."""
-    task.to(trainer.strategy.root_device)
-    return {
-        **(_accuracy(trainer, task, module) if classifies else {}),
-        **_few_shot(config, trainer, task, module),
-        **named.measure(config.probe_names, task, module),
-    }
+def _of_features(config: RunConfig, trainer: Trainer, task: Training, module: Any) -> dict[str, Any]:
+    frozen = Frozen(trainer, task, module)
+    return {**_few_shot(config, frozen, module), **named.measure(config.probe_names, task, module, frozen)}
 
 
 def of_diverged(config: RunConfig) -> dict[str, tuple[None, str]]:

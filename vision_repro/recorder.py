@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Place:
     why_precision: str
     accelerator: str
     report: Report
+    is_upstream: bool = False
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the run is logged to W&B. A trial of a sweep is one W&B run: what comes before it has none."""
+        return self.launch.wandb != "off" and not (self.is_upstream and "WANDB_SWEEP_ID" in os.environ)
 
 
 class DivergedError(Exception):
@@ -56,7 +63,7 @@ class Recorder(Callback):
         self.tracker = tracker
         self.expected = expected
         self.curve: list[dict[str, float | int]] = []
-        self.best: dict[str, Any] = {"accuracy": -1.0, "step": -1, "weights": {}}
+        self.best: dict[str, Any] = {"score": -math.inf, "values": {}, "step": -1, "weights": {}}
         self._saved = time.monotonic()
         self._save_due = False
 
@@ -83,7 +90,7 @@ class Recorder(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Saves a due checkpoint between two steps, then seeds the step."""
         if self._save_due:
-            self._save(trainer)
+            self.save(trainer)
         seed = step_seed(self.config.seed, batch_idx, trainer.global_rank)
         # Not torch.manual_seed: it formats the call stack for each absent kind of device, half a millisecond a step.
         torch.default_generator.manual_seed(seed)
@@ -93,29 +100,35 @@ class Recorder(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Adds a point to the curve, keeps the best weights, and stops a run whose loss is not finite."""
         step = trainer.global_step
-        accuracy = pl_module.accuracy(self.expected)
+        values = pl_module.validated(self.expected)
         since = step - (int(self.curve[-1]["step"]) if self.curve else 0)
         if since <= 0:  # Lightning repeats the validation at which a checkpoint was written
             return
         total: Any = trainer.strategy.reduce(pl_module.take_train_loss(), reduce_op="sum")
         loss = float(total) / (since * trainer.world_size * trainer.accumulate_grad_batches)
-        self.curve.append({"step": step, "train_loss": loss, "val_accuracy": accuracy})
+        self.curve.append({"step": step, "train_loss": loss, **values})
         if not math.isfinite(loss):
             raise DivergedError
-        if accuracy > self.best["accuracy"]:
+        score = pl_module.score(values)
+        if score > self.best["score"]:
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
-            self.best = {"accuracy": accuracy, "step": step, "weights": weights}
+            self.best = {"score": score, "values": values, "step": step, "weights": weights}
         due = time.monotonic() - self._saved >= self.place.launch.checkpoint_seconds
         self._save_due = bool(trainer.strategy.broadcast(due))
         if trainer.is_global_zero:
-            self._tell(step, loss, accuracy)
+            self._tell(step, loss, values)
 
-    def _tell(self, step: int, loss: float, accuracy: float) -> None:
-        self.tracker.log({"train_loss": loss, "val_accuracy": accuracy}, step)
+    def _tell(self, step: int, loss: float, values: dict[str, float]) -> None:
+        self.tracker.log({"train_loss": loss, **values}, step)
         epoch = step * self.config.global_batch / self.config.train_size
-        self.place.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "val_accuracy": accuracy})
+        self.place.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "values": values})
 
-    def _save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
+        """Writes the checkpoint, between two optimizer steps; all ranks call it.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
         temporary = self.checkpoint.with_suffix(".partial")
         try:
             trainer.save_checkpoint(temporary)

@@ -24,6 +24,7 @@ import yaml
 from vision_repro.config import RunConfig, UserError, plain, run_id
 
 TABLE_NAME = "table.csv"
+PICTURES = "pictures.npz"
 
 
 class DiskFullError(UserError):

@@ -15,22 +15,41 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
 
-from vision_repro import data, measurements, models, provenance
+from vision_repro import data, measurements, models, provenance, upstream
+from vision_repro.accounting import ledger, meter, objectives
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.data import normalisation
 from vision_repro.launch import Launch
 from vision_repro.launch.device import processor
+from vision_repro.launch.preemption import Preemption, environment
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
+from vision_repro.models.head import head_keys
+from vision_repro.probes import named
 from vision_repro.recorder import DivergedError, Place, Recorder
-from vision_repro.results import RunFolder, curve_csv, write_atomic
+from vision_repro.results import PICTURES, RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
+from vision_repro.tasks.masked import MaskedPatches
+from vision_repro.tasks.masked_autoencoder import MaskedAutoencoder
+from vision_repro.tasks.masked_patch import MaskedPatchPrediction
+from vision_repro.tasks.polyak import PolyakAverage
+from vision_repro.tasks.training import Training
+
+PICTURED = 4
+"""Test images that a pre-trained model shows its reconstruction of."""
 
 
-def _trainer(config: RunConfig, place: Place, recorder: Recorder) -> Trainer:
+def _averaging(config: RunConfig) -> list[PolyakAverage]:
+    """Returns what comes behind Recorder, which keeps the weights that were validated: the average, if one is asked."""
+    return [PolyakAverage(config.polyak)] if config.polyak else []
+
+
+def _trainer(config: RunConfig, place: Place, recorder: Recorder, *first: Callback) -> Trainer:
     """Returns a quiet Trainer: nothing is logged, drawn or written between two validations but what Recorder does."""
     launch = place.launch
     every = max(1, config.total_steps * launch.accumulate // config.evaluations)
@@ -46,10 +65,11 @@ def _trainer(config: RunConfig, place: Place, recorder: Recorder) -> Trainer:
         val_check_interval=every,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        plugins=[environment()],
         deterministic="warn" if place.accelerator == "gpu" else None,
         benchmark=place.accelerator == "gpu",
         logger=False,
-        callbacks=[recorder],
+        callbacks=[*first, Preemption(recorder.save, recorder.tracker.pause), recorder, *_averaging(config)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -72,6 +92,7 @@ def _datamodule(config: RunConfig, place: Place) -> Any:
         views=config.views,
         on_bad_image=config.on_bad_image,
         decoded_cache=place.launch.decoded_cache,
+        all_of_train=config.all_of_train,
     )
 
 
@@ -82,7 +103,18 @@ def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisatio
     return normalisation.statistics(kind, (batch.images for batch in module.pool_dataloader()) if measured else ())
 
 
-def _task(config: RunConfig, place: Place, module: Any) -> tuple[Classifier, weights.Loaded | None]:
+def task_for(config: RunConfig, model: Any, settings: dict[str, Any]) -> Training:
+    """Returns the task that learns what `config.objective` names."""
+    if config.objective == "supervised":
+        return Classifier(model, **settings)
+    if config.objective == "mae":
+        return MaskedAutoencoder(model, masked=config.corrupted, seed=config.seed, **settings)
+    return MaskedPatchPrediction(
+        model, target=config.objective, corrupted=config.corrupted, seed=config.seed, **settings
+    )
+
+
+def _task(config: RunConfig, place: Place, module: Any) -> tuple[Training, weights.Loaded | None]:
     """Returns the task with freshly drawn weights, a function of the seed alone, or with those of `config.weights`.
 
     What was loaded, if anything was, comes second.
@@ -93,16 +125,20 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Classifier, wei
     if config.weights not in ("", FRESH):
         # What is measured as it is keeps its classifier; what is trained gets one of zeros.
         keep = config.policy == "none"
-        loaded = weights.load(model, config.model, config.weights, image_size=config.image_size, keep_head=keep)
+        source = str(upstream.weights_of(config, place.folder)) if config.weights_run else config.weights
+        loaded = weights.load(model, config.model, source, image_size=config.image_size, keep_head=keep)
+        if config.weights_run:
+            loaded = loaded._replace(source=config.weights)
     on_gpu = place.accelerator == "gpu"
     models.use_explicit_attention(model, place.precision == "bf16" and not on_gpu)
     if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
         model.compile()  # in place, so that the names in the state dict stay
-    task = Classifier(
-        model, lr=_rate(config), weight_decay=config.weight_decay, steps=config.total_steps, warmup=config.warmup,
-        grad_clip=config.grad_clip, augmentation=module.device_augmentation, normalise=_normalisation(config, module),
-    )  # fmt: skip
-    return task, loaded
+    settings = {
+        "lr": _rate(config), "weight_decay": config.weight_decay, "steps": config.total_steps, "warmup": config.warmup,
+        "grad_clip": config.grad_clip, "augmentation": module.device_augmentation,
+        "normalise": _normalisation(config, module), "optimizer": config.optimizer,
+    }  # fmt: skip
+    return task_for(config, model, settings), loaded
 
 
 def _rate(config: RunConfig) -> float:
@@ -126,7 +162,7 @@ def _resume_point(recorder: Recorder) -> Path | None:
     return file
 
 
-def _fit(trainer: Trainer, task: Classifier, module: Any, recorder: Recorder) -> bool:
+def _fit(trainer: Trainer, task: Training, module: Any, recorder: Recorder) -> bool:
     """Trains, continuing a stopped run; returns False if the loss stopped being finite."""
     try:
         trainer.fit(task, datamodule=module, ckpt_path=_resume_point(recorder), weights_only=True)
@@ -161,11 +197,27 @@ def _write_provenance(
     write_atomic(place.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
 
 
-def _write_weights(folder: RunFolder, task: Classifier) -> None:
-    """Writes the tested weights as a plain state dict of the architecture, for another run to start from."""
+def _write_weights(folder: RunFolder, task: Training) -> None:
+    """Writes the tested weights as a plain state dict of the architecture, for another run to start from.
+
+    A head that nothing was learned with is left out.
+    """
+    state = task.model.state_dict()
+    unlearnt = head_keys(state, task.model) if folder.config.objective != "supervised" else set()
     buffer = io.BytesIO()
-    torch.save({name: value.cpu() for name, value in task.model.state_dict().items()}, buffer)
+    torch.save({name: value.cpu() for name, value in state.items() if name not in unlearnt}, buffer)
     write_atomic(folder.path / "weights.ckpt", buffer.getvalue())
+
+
+def _pictures(task: Training, module: Any) -> bytes:
+    """Returns an `.npz` file of the first test images, masked and predicted; nothing of a task that masks none."""
+    if not isinstance(task, MaskedPatches):
+        return b""
+    images = named.first_images(module, PICTURED)  # by all ranks together
+    found = task.reconstruct(images)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, image=found.images, masked=found.masked, prediction=found.predicted)
+    return buffer.getvalue()
 
 
 def this_rank() -> int:
@@ -203,40 +255,72 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     done = folder.result()
     if done is not None:
         return done
+    asked, config = config, upstream.settled(config, folder)
     check_division(config, place.launch)
+    if not upstream.usable(config, folder):
+        return _without_start(config, folder)
+    main_rank = this_rank() == 0
+    gauge = meter.meter_of(place, tells=main_rank)
     torch.set_float32_matmul_precision("high" if place.accelerator == "gpu" else "highest")
     module = _datamodule(config, place)
     measurements.check_shots(config, module)
-    main_rank = this_rank() == 0
     if main_rank:
         folder.open()
-    tracker = Tracker(config, folder.id, folder.path, place.settings, main_rank and place.launch.wandb != "off")
+    tracker = Tracker(config, folder.id, folder.path, place.settings, main_rank and place.tracked)
     recorder = Recorder(config, place, tracker, module.expected("val"))
     task, loaded = _task(config, place, module)
-    trainer = _trainer(config, place, recorder)
+    trainer = _trainer(config, place, recorder, gauge)
     resumed = recorder.checkpoint.exists()
     finite = config.policy == "none" or _fit(trainer, task, module, recorder)
-    metrics: dict[str, Any]
-    if config.policy == "none":
+    gauge.enter("evaluation")
+    if finite:
         classifies = loaded is None or loaded.head
-        metrics = measurements.of_given(config, trainer, task, module, classifies=classifies)
-    elif finite:
-        metrics = measurements.of_trained(config, trainer, task, module, recorder)
+        metrics = measurements.of_run(config, trainer, task, module, recorder, classifies=classifies)
     else:
         metrics = measurements.of_diverged(config)
+    if asked.lr_from:
+        metrics["lr"] = (config.lr, "chosen on val")
+    if config.weights_run:
+        spent = ledger.upstream_flops(config, lambda run: upstream.folder_of(run, folder))
+        metrics["pretraining_flops"] = (spent, "FLOPs")
+    pictures = _pictures(task, module) if finite else b""
     if main_rank:
+        if pictures:
+            write_atomic(folder.path / PICTURES, pictures)
         if finite and config.total_steps:
             _write_weights(folder, task)
         seconds, address = time.monotonic() - start, tracker.address()
         _write_provenance(config, place, seconds, resumed, loaded, module.decoder, address)
-        _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics)
-        tracker.close({name: value for name, (value, _) in metrics.items()}, failed=not finite)
+        cost = _write_cost(config, place, gauge, recorder, module.classes)
+        _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics, cost["training_flops"])
+        told = {f"cost/{name}": value for name, value in cost.items() if value is not None}
+        tracker.close({name: value for name, (value, _) in metrics.items()} | told, failed=not finite)
     result = folder.result()
     return result if result is not None else {"run": folder.id, "metrics": {}}
 
 
+def _without_start(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """Writes and returns the result of a run whose weights or learning rate should come from runs that diverged."""
+    if this_rank() == 0:
+        folder.open()
+        folder.finish("diverged", measurements.of_diverged(config), {"why": "a run that it needs diverged"})
+    return folder.result() or {"run": folder.id, "metrics": {}}
+
+
+def _write_cost(
+    config: RunConfig, place: Place, gauge: meter.Meter, recorder: Recorder, classes: int
+) -> dict[str, Any]:  # fmt: skip
+    """Writes what the run took, by the steps that it got to, and returns that."""
+    steps = int(recorder.curve[-1]["step"]) if recorder.curve else 0
+    forward = objectives.checked(config, classes, place.folder.path.parent)
+    cost = meter.cost(gauge, place, forward, steps * config.global_batch)
+    write_atomic(place.folder.path / ledger.COST_NAME, json.dumps(cost, indent=1) + "\n")
+    return cost
+
+
 def _finish(
-    config: RunConfig, place: Place, recorder: Recorder, module: Any, status: str, metrics: dict[str, Any]
+    config: RunConfig, place: Place, recorder: Recorder, module: Any, status: str, metrics: dict[str, Any],
+    training_flops: int,
 ) -> None:  # fmt: skip
     """Writes the curve and, last, the result; then the checkpoint is no longer needed."""
     folder = place.folder
@@ -245,6 +329,7 @@ def _finish(
         "selected_step": recorder.selected_step,
         "data_sha256": module.checksum,
         "subset_sha256": module.subset_checksum,
+        "cost": {"training_flops": training_flops},  # what is measured differs each time: see cost.json
     }
     skipped = module.skipped_report()
     if skipped:

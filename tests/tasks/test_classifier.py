@@ -7,7 +7,8 @@ from torch import nn
 from vision_repro.data.batch import Batch
 from vision_repro.data.mix import Mixed
 from vision_repro.models.outputs import WithAuxiliary
-from vision_repro.tasks.classifier import Classifier, decay_groups, learning_rate, objective
+from vision_repro.tasks.classifier import Classifier, objective
+from vision_repro.tasks.training import decay_groups, learning_rate
 
 
 def test_schedule_by_hand() -> None:

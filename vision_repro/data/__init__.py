@@ -111,6 +111,8 @@ def describe(name: str) -> Sizes:
 def check(name: str, *, image_size: int, train_size: int, augmentation: str) -> None:
     """Refuses early what `datamodule` would refuse, as far as it is known without reading the data.
 
+    Images in memory are resized to any `image_size` [pixels], as streamed ones are.
+
     Raises:
         UserError: for an unknown data set or augmentation, a wrong image size or an impossible training size.
     """
@@ -120,10 +122,11 @@ def check(name: str, *, image_size: int, train_size: int, augmentation: str) -> 
     if policy.parse(augmentation).needs_whole_images and not is_streamed(name):
         raise UserError(
             f'--augmentation="{augmentation}" crops images larger than the model sees, but those of {name} are held in '
-            "memory at its size: expected inception or crop-flip."
+            "memory at one size: expected inception or crop-flip."
         )
-    if sizes.image_size not in (None, image_size) or image_size < 1:
-        raise UserError(f"--image_size={image_size} does not fit {name}: expected {sizes.image_size or 'at least 1'}.")
+    if image_size < 1:
+        usual = f", such as {sizes.image_size}, the size of its images" if sizes.image_size else ""
+        raise UserError(f"--image_size={image_size} does not fit {name}: expected at least 1{usual}.")
     subset.check_size(train_size, sizes.train, sizes.classes)
 
 
@@ -143,12 +146,13 @@ def datamodule(
     views: str = "crop",
     on_bad_image: str = "error",
     decoded_cache: bool = False,
+    all_of_train: bool = False,
 ) -> ImageData:
     """Returns the loaders of a run: on the nested subset of `train_size` images that (labels, `seed`) fix.
 
     `views` is what is made of a test image (`crops.views`). The last three are for images that are streamed:
     `workers` [processes] that decode them, what to do about one that cannot be read, and whether decoded images are
-    kept under `cache`.
+    kept under `cache`. With `all_of_train` the images of `val` are trained on too, all of them; `val` is measured as ever.
 
     Raises:
         UserError: for settings that the data set cannot serve, or data that are missing or broken.
@@ -166,12 +170,10 @@ def datamodule(
             listing, image_size=image_size, subset=take(torch.from_numpy(listing.train.labels), train_size, seed),
             global_batch=global_batch, steps=steps, seed=seed, augmentation=augmentation, workers=workers,
             eval_batch=eval_batch, views=views, on_bad_image=on_bad_image, decoded_cache=decoded_cache, cache=cache,
-            report=partial(print, file=sys.stderr),
+            report=partial(print, file=sys.stderr), all_of_train=all_of_train,
         )  # fmt: skip
     splits = load(name, data_root, cache)
-    if image_size != splits.image_size:
-        raise UserError(f"--image_size={image_size} does not fit {name}: its images have {splits.image_size} pixels.")
     return ResidentData(
         splits, subset=take(splits.train.labels, train_size, seed), global_batch=global_batch, steps=steps, seed=seed,
-        eval_batch=eval_batch, augmentation=augmentation, views=views,
+        eval_batch=eval_batch, augmentation=augmentation, views=views, image_size=image_size, all_of_train=all_of_train,
     )  # fmt: skip

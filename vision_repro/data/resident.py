@@ -14,7 +14,7 @@ from vision_repro.data import crops
 from vision_repro.data import subset as subsets
 from vision_repro.data.batch import Batch
 from vision_repro.data.module import ImageData, Resumable
-from vision_repro.data.splits import Split, Splits
+from vision_repro.data.splits import Split, Splits, joined
 from vision_repro.data.stream import Share, Stream
 
 
@@ -24,16 +24,19 @@ class TrainBatches(Resumable):
     Lightning counts a resumed epoch from its beginning, so that the length must not shrink.
     """
 
-    def __init__(self, split: Split, subset: Tensor, seed: int, share: Share, first: int, steps: int) -> None:
+    def __init__(
+        self, split: Split, subset: Tensor, seed: int, share: Share, first: int, steps: int, image_size: int
+    ) -> None:
         self.split, self.subset, self.share, self.first, self.steps = split, subset, share, first, steps
-        self.stream = Stream(len(subset), seed)
+        self.stream, self.image_size = Stream(len(subset), seed), image_size
 
     def __len__(self) -> int:
         return self.steps * self.share.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         for positions in self.share.positions(self.first, self.steps):
-            yield _select(self.split, self.subset[torch.from_numpy(self.stream.at(positions))])
+            batch = _select(self.split, self.subset[torch.from_numpy(self.stream.at(positions))])
+            yield batch._replace(images=crops.resize(batch.images, self.image_size, self.image_size))
 
 
 class EvalBatches:
@@ -42,8 +45,8 @@ class EvalBatches:
     With several `views` (`crops.views`), batches are `[B, V, 3, H, W]`.
     """
 
-    def __init__(self, split: Split, indices: Tensor, size: int, views: str = "crop") -> None:
-        self.split, self.indices, self.views = split, indices, views
+    def __init__(self, split: Split, indices: Tensor, size: int, image_size: int, views: str = "crop") -> None:
+        self.split, self.indices, self.views, self.image_size = split, indices, views, image_size
         self.size = max(1, size // crops.VIEWS[views])
 
     def __len__(self) -> int:
@@ -52,9 +55,9 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.indices), self.size):
             batch = _select(self.split, self.indices[start : start + self.size])
-            if crops.VIEWS[self.views] > 1:
-                batch = batch._replace(images=crops.views(batch.images, self.views, batch.images.shape[-1]))
-            yield batch
+            # one view is the whole image, which has no margin to cut off
+            kind = self.views if crops.VIEWS[self.views] > 1 else "square"
+            yield batch._replace(images=crops.views(batch.images, kind, self.image_size))
 
 
 def _select(split: Split, indices: Tensor) -> Batch:
@@ -66,8 +69,11 @@ class ResidentData(ImageData):
     """Loaders over `splits`, training on the images `subset` (int64 indices into train; None is all of them).
 
     Step s trains on entries s * global_batch onwards of the stream of (seed, epoch) permutations; a batch may span
-    epochs, and a resumed run goes on at `trainer.global_step`. Images have the model's size: one view of a test image
-    is the image itself, several are crops of it enlarged.
+    epochs, and a resumed run goes on at `trainer.global_step`. One view of a test image is the image itself, several
+    are crops of it enlarged.
+
+    Where `image_size` [pixels] is not that of the images, each batch is resized on the device (bilinear, antialiased,
+    uint8), before it is augmented. With `all_of_train`, all of `val` is trained on beside the subset.
     """
 
     def __init__(
@@ -81,11 +87,15 @@ class ResidentData(ImageData):
         eval_batch: int = 500,
         augmentation: str = "none",
         views: str = "crop",
+        image_size: int | None = None,
+        all_of_train: bool = False,
     ) -> None:
         super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
         self.splits, self.views = splits, views
-        self.subset = torch.arange(len(splits.train)) if subset is None else subset
-        self.classes, self.image_size, self.checksum = splits.classes, splits.image_size, splits.checksum
+        self.train = joined(splits.train, splits.val) if all_of_train else splits.train
+        self.subset = subsets.chosen(subset, len(splits.train), len(splits.val) if all_of_train else 0)
+        self.classes, self.checksum = splits.classes, splits.checksum
+        self.image_size = splits.image_size if image_size is None else image_size
         self.subset_checksum = subsets.checksum(self.subset)
         self.device_augmentation = augmentation
         self._resident: dict[tuple[str, torch.device], Split] = {}
@@ -100,7 +110,9 @@ class ResidentData(ImageData):
 
     def train_dataloader(self) -> TrainBatches:
         """Returns the micro-batches left to train on."""
-        return TrainBatches(self._on_device("train"), self.subset, self.seed, self.share(), self.first_step, self.steps)
+        return TrainBatches(
+            self._on_device("train"), self.subset, self.seed, self.share(), self.first_step, self.steps, self.image_size
+        )
 
     def val_dataloader(self) -> EvalBatches:
         """Returns this process's shard of `val`."""
@@ -115,10 +127,11 @@ class ResidentData(ImageData):
         return self._shard("train", self.subset)
 
     def _split(self, name: str) -> Split:
-        return {"train": self.splits.train, "val": self.splits.val, "test": self.splits.test}[name]
+        return {"train": self.train, "val": self.splits.val, "test": self.splits.test}[name]
 
     def _shard(self, name: str, indices: Tensor, views: str = "crop") -> EvalBatches:
-        return EvalBatches(self._on_device(name), indices[self.rank :: self.world], self.eval_batch, views)
+        mine = indices[self.rank :: self.world]
+        return EvalBatches(self._on_device(name), mine, self.eval_batch, self.image_size, views)
 
     def _on_device(self, name: str) -> Split:
         """Returns the split on this process's device, moved there once; on the CPU the memory map itself."""

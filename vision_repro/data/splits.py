@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from vision_repro.config import UserError
@@ -21,6 +22,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def joined(first: Split, second: Split) -> Split:
+    """Returns the images of both, in memory, those of `first` first."""
+    return Split(torch.cat((first.images, second.images)), torch.cat((first.labels, second.labels)))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class StreamedData(ImageData):
     `expected` with them, for which these splits are read once beforehand.
 
     With `decoded_cache`, train and val are decoded once into files under `cache`; no pixel changes. It is all of train,
-    whatever the subset, so that runs share it.
+    whatever the subset, so that runs share it. With `all_of_train`, all of `val` is trained on beside the subset.
 
     Attributes: `single`, the view of val and pool, `decoder`, the name of the JPEG decoder, `skipped`: split -> what
     was wrong -> how often this process met it.
@@ -69,6 +70,7 @@ class StreamedData(ImageData):
         decoded_cache: bool = False,
         cache: Path | None = None,
         report: Callable[[str], None] = lambda message: None,
+        all_of_train: bool = False,
     ) -> None:
         super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
         _check("views", views, tuple(crops.VIEWS))
@@ -78,7 +80,8 @@ class StreamedData(ImageData):
         self.listing, self.workers, self.views, self.decoded_cache = listing, workers, views, decoded_cache
         self.cache, self.report, self.skip = cache, report, on_bad_image == "skip"
         self.single = "square" if views == "square" else "crop"
-        self.subset = torch.arange(len(listing.train)) if subset is None else subset
+        self.all_of_train = all_of_train
+        self.subset = subsets.chosen(subset, len(listing.train), len(listing.val) if all_of_train else 0)
         self.classes, self.image_size, self.checksum = len(listing.class_names), image_size, listing.checksum
         self.subset_checksum = subsets.checksum(self.subset)
         parts = augmentation.split("+")
@@ -95,7 +98,7 @@ class StreamedData(ImageData):
 
     def labels(self, split: str) -> Tensor:
         """Returns the class numbers int64 `[N]` of a split, those of unreadable images included."""
-        return torch.from_numpy(self._encoded(split).labels)
+        return torch.from_numpy(self._labels(split))
 
     def train_dataloader(self) -> Batches:
         """Returns the micro-batches left to train on; its length counts those before the resumed step too."""
@@ -103,7 +106,7 @@ class StreamedData(ImageData):
         crop = crops.POLICIES.get(self.crop)
         prepare = partial(crop, size=self.image_size, seed=self.seed) if crop else self._view(self.single)
         spares = Spares(subset, self.seed) if self.skip else None
-        images = Images(self._reader("train"), self.listing.train.labels, prepare, spares)
+        images = Images(self._reader("train"), self._labels("train"), prepare, spares)
         keys = TrainKeys(Stream(len(subset), self.seed), subset, partial(share.positions, self.first_step, self.steps))
         return self._batches(images, keys, self.steps * share.accumulate)
 
@@ -131,7 +134,19 @@ class StreamedData(ImageData):
     def _encoded(self, split: str) -> Encoded:
         return {"train": self.listing.train, "val": self.listing.val, "test": self.listing.test}[split]
 
+    def _labels(self, split: str) -> Indices:
+        labels = self._encoded(split).labels
+        return np.concatenate((labels, self.listing.val.labels)) if self._is_joined(split) else labels
+
+    def _is_joined(self, split: str) -> bool:
+        return split == "train" and self.all_of_train
+
     def _reader(self, split: str) -> Read:
+        """Returns what reads the images of a split, with those of val behind train where these are trained on."""
+        own = self._own_reader(split)
+        return _Joined(own, self._own_reader("val"), len(self.listing.train)) if self._is_joined(split) else own
+
+    def _own_reader(self, split: str) -> Read:
         """Returns what reads the images of a split: from the files, or decoded; a test image is read only once."""
         if split not in self._readers:
             encoded = self._encoded(split)
@@ -160,7 +175,7 @@ class StreamedData(ImageData):
     def _shard(self, split: str, kind: str) -> Batches:
         indices = self._indices(split)[self.rank :: self.world]
         keys = OnceKeys(indices, max(1, self.eval_batch // crops.VIEWS[kind]))
-        images = Images(self._reader(split), self._encoded(split).labels, self._view(kind))
+        images = Images(self._reader(split), self._labels(split), self._view(kind))
         return self._batches(images, keys, len(keys))
 
     def _batches(self, images: Images, keys: Iterable[list[Key]], length: int) -> Batches:
@@ -169,6 +184,18 @@ class StreamedData(ImageData):
 
     def _note(self, problems: Sequence[str]) -> None:
         self.skipped["train"].update(problems)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Reads `count` images of `first`, and behind them those of `second`."""
+
+    first: Read
+    second: Read
+    count: int
+
+    def __call__(self, index: int) -> Tensor:
+        return self.first(index) if index < self.count else self.second(index - self.count)
 
 
 def _views(image: Tensor, key: Key, *, kind: str, size: int) -> Tensor:

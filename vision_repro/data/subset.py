@@ -48,6 +48,12 @@ def take(labels: Tensor, size: int, seed: int) -> Tensor:
     return order(labels, seed)[:size]
 
 
+def chosen(subset: Tensor | None, train: int, more: int) -> Tensor:
+    """Returns the indices `subset` into `train` images (None is all of them), and those of the `more` behind them."""
+    first = torch.arange(train) if subset is None else subset
+    return torch.cat((first, torch.arange(train, train + more)))
+
+
 def checksum(indices: Tensor) -> str:
     """Returns the SHA-256 (hex) of the indices as little-endian int64."""
     return hashlib.sha256(indices.numpy().astype("<i8").tobytes()).hexdigest()

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any
 
-from vision_repro.config import RunConfig, UserError
-from vision_repro.launch import Launch
+from vision_repro.config import RunConfig, UserError, run_id
+from vision_repro.launch import Launch, signals
 from vision_repro.launch.device import cores
 from vision_repro.results import DiskFullError, Lock, RunFolder
 
@@ -63,6 +64,7 @@ class Job:
     ranks: list[ForkProcess] = field(default_factory=list)
     pipe: Connection | None = None
     last: dict[str, Any] = field(default_factory=dict)
+    early: bool = False
 
     def kill(self) -> None:
         """Ends all ranks at once and gives the run back."""
@@ -93,48 +95,112 @@ class Pool:
         self.size = workers(launch, accelerator)
         self.jobs: list[Job] = []
         self.failures: list[Failure] = []
+        self.stopped: list[RunConfig] = []
+        self._pending: set[str] = set()
+        self._lost: set[str] = set()
 
-    def run(self, configs: Sequence[RunConfig], folder: Callable[[RunConfig], RunFolder]) -> list[Failure]:
-        """Carries out all runs; returns those that failed. Runs that another process holds are taken up last.
+    def run(
+        self, configs: Sequence[RunConfig], folder: Callable[[RunConfig], RunFolder],
+        more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
+    ) -> list[Failure]:  # fmt: skip
+        """Carries out all runs, each after those it needs; returns those that failed.
+
+        Runs that another process holds are taken up last. `more(room)` is asked for further runs whenever `room` of
+        them can start at once.
 
         Raises:
             UserError: at the first error that a person has to mend, after the other workers are stopped.
             KeyboardInterrupt: passed on, after the workers are stopped.
+            Stopped: when this process was asked to stop and all workers have saved their runs and ended.
         """
         waiting = deque(configs)
+        self._pending = {run_id(config) for config in configs}
         try:
-            while waiting or self.jobs:
+            signals.on_ask(self._pass_on)
+            while self._any(waiting, more) or self.jobs:
                 held = self._fill(waiting, folder)
+                if signals.asked():
+                    self._pass_on()  # again: to those that were starting when the signal came
+                    if not self.jobs:
+                        raise signals.Stopped
                 if self.jobs:
                     self._listen(timeout=1.0 if held else None)
-                elif waiting:
-                    self._await_other(waiting[0], folder)
+                elif held:
+                    self._await_other(held[0], folder)
+            if self.stopped:
+                raise signals.Stopped
         finally:
+            signals.on_ask(None)
             for job in self.jobs:
                 job.kill()
         return self.failures
 
-    def _fill(self, waiting: deque[RunConfig], folder: Callable[[RunConfig], RunFolder]) -> bool:
-        """Starts runs while there is room; returns whether runs are left that other processes hold."""
+    def _any(self, waiting: deque[RunConfig], more: Callable[[int], Sequence[RunConfig]]) -> bool:
+        """Takes up further runs if there is room; returns whether runs are waiting."""
+        room = self.size - len(self.jobs) - len(waiting)
+        if room > 0 and not signals.asked():
+            found = more(room)
+            self._pending |= {run_id(config) for config in found}
+            waiting.extend(found)
+        return bool(waiting)
+
+    def stop(self, run: str) -> None:
+        """Asks the run with this id to save and end: the others go on, and the event `stopped` follows."""
+        for job in self.jobs:
+            if run_id(job.config) == run and not job.early:
+                job.early = True
+                _ask(job)
+
+    def _pass_on(self) -> None:
+        """Asks all workers to save and end."""
+        for job in self.jobs:
+            _ask(job)
+
+    def _fill(self, waiting: deque[RunConfig], folder: Callable[[RunConfig], RunFolder]) -> list[RunConfig]:
+        """Starts runs while there is room; returns the runs that other processes hold, if there was room for them."""
+        held = []
         for _ in range(len(waiting)):
-            if len(self.jobs) >= self.size:
-                return False
+            if len(self.jobs) >= self.size or signals.asked():
+                return []
             config = waiting.popleft()
             place = folder(config)
             if place.result() is not None:
+                self._pending.discard(place.id)
                 self.event(config, {"kind": "done"})
+                continue
+            if self._lost & set(config.needs):
+                self._give_up(config)
+                continue
+            if self._pending & set(config.needs):
+                waiting.append(config)
                 continue
             lock = Lock(place.path)
             if lock.acquire():
                 self._start(config, lock)
             else:
+                held.append(config)
                 waiting.append(config)
-        return bool(waiting) and len(self.jobs) < self.size
+        return held
+
+    def _lose(self, config: RunConfig) -> None:
+        self._pending.discard(run_id(config))
+        self._lost.add(run_id(config))
+
+    def _give_up(self, config: RunConfig) -> None:
+        """Fails a run because one that it needs has failed."""
+        reason = "a run that it needs failed"
+        self._lose(config)
+        self.failures.append(Failure(config, reason, user=False))
+        self.event(config, {"kind": "failed", "reason": reason})
 
     def _await_other(self, config: RunConfig, folder: Callable[[RunConfig], RunFolder]) -> None:
         self.event(config, {"kind": "held"})
-        with Lock(folder(config).path):
-            pass
+        lock = Lock(folder(config).path)
+        while not signals.asked():
+            if lock.acquire():
+                lock.release()
+                return
+            time.sleep(0.5)
 
     def _start(self, config: RunConfig, lock: Lock) -> None:
         used = {job.slot for job in self.jobs}
@@ -166,7 +232,8 @@ class Pool:
             if message["kind"] == "step":
                 self.event(job.config, message)
         codes = [process.exitcode for process in job.ranks]
-        if any(code not in (None, 0) for code in codes) or None not in codes:
+        # A rank that stopped has saved; the others of its run are about to end too.
+        if any(code not in (None, 0, signals.CODE) for code in codes) or None not in codes:
             self._end(job)
 
     def _end(self, job: Job) -> None:
@@ -175,7 +242,16 @@ class Pool:
         job.kill()
         self.jobs.remove(job)
         kind = job.last.get("kind")
+        if kind == "stopped" and job.early and not signals.asked():
+            self._lose(job.config)
+            self.event(job.config, job.last)
+            return
+        if kind == "stopped":
+            self.stopped.append(job.config)
+            signals.ask()
+            return
         if kind == "done":
+            self._pending.discard(run_id(job.config))
             self.event(job.config, job.last)
             return
         reason = str(job.last.get("reason") or f"a worker ended with code {[p.exitcode for p in job.ranks]}")
@@ -183,6 +259,7 @@ class Pool:
             raise DiskFullError(reason)
         if kind == "user":
             raise UserError(reason)
+        self._lose(job.config)
         self.failures.append(Failure(job.config, reason, user=False))
         self.event(job.config, {"kind": "failed", "reason": reason})
 
@@ -208,6 +285,9 @@ def _carry_out(
     torch.set_num_threads(max(1, threads))
     try:
         result = run.execute(config, place(config, lambda values: tell({"kind": "step", **values})))
+    except signals.Stopped:
+        tell({"kind": "stopped"})
+        return signals.CODE
     except DiskFullError as error:
         tell({"kind": "disk", "reason": str(error)})
     except UserError as error:
@@ -223,6 +303,13 @@ def _carry_out(
 
 def _silent(message: dict[str, Any]) -> None:
     """Drops what a rank other than the first has to tell."""
+
+
+def _ask(job: Job) -> None:
+    """Asks all ranks of a run to save and end."""
+    for process in job.ranks:
+        if process.pid is not None and process.exitcode is None:
+            os.kill(process.pid, signal.SIGUSR1)
 
 
 def _messages(job: Job) -> Iterator[dict[str, Any]]:
@@ -283,5 +370,7 @@ def _log_to(path: Any) -> Iterator[None]:
 
 def external_ranks() -> bool:
     """Returns whether torchrun or srun has started this process as one rank of several."""
-    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
-    return several and ("LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ)
+    torchrun = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
+    # SLURM_NTASKS would not do: a batch script has it too, and all it starts.
+    srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+    return torchrun or srun

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.data.places import cache_folder
-from vision_repro.launch import device, local
+from vision_repro.launch import device, local, signals
 
 if TYPE_CHECKING:
     from vision_repro.experiment import Plan
@@ -23,26 +23,33 @@ if TYPE_CHECKING:
 def do_runs(planned: Plan) -> tuple[int, bool]:
     """Carries out the runs that are not done; returns the exit code and whether this process writes the summary.
 
+    The code is 99 when SIGTERM or SIGUSR1 came: what was going on is saved, and the same command continues.
+
     Raises:
         UserError: for input that cannot be; no run has started then, or all were stopped.
     """
-    waiting = [run for run in planned.runs if planned.folder(run).result() is None]
+    with signals.listening():
+        return _do_runs(planned)
+
+
+def _do_runs(planned: Plan) -> tuple[int, bool]:
+    waiting = [run for run in planned.all if planned.folder(run).result() is None]
     if not waiting:
         return 0, True
     if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not local.external_ranks():
         raise UserError(
             f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun."
         )
-    if sys.stderr.isatty() or len(planned.runs) > 1:
+    if sys.stderr.isatty() or len(planned.all) > 1:
         print(
-            f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.runs)} runs to do",
+            f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.all)} runs to do",
             file=sys.stderr,
         )
     local.preload()
     accelerator = device.resolve_accelerator(planned.launch.accelerator)
     check(planned, waiting)
     prepare(planned, waiting)
-    places = _places(planned, waiting, accelerator)
+    places = place_maker(planned, waiting, accelerator)
     if local.external_ranks():
         return _in_this_process(planned, waiting, places)
     return _in_a_pool(planned, waiting, places, accelerator)
@@ -67,7 +74,8 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
         check_division(run, planned.launch)
     for model in {run.model for run in runs if run.normalisation == "model"}:
         default_for(model)
-    for model, source in {(run.model, run.weights) for run in runs if run.weights not in ("", FRESH)}:
+    given = [run for run in runs if run.weights not in ("", FRESH) and not run.weights_run]
+    for model, source in {(run.model, run.weights) for run in given}:
         weights.fetch(model, source)
     with torch.device("meta"):
         for model, image_size, probes in {(run.model, run.image_size, run.probe_names) for run in runs}:
@@ -78,7 +86,7 @@ def prepare(planned: Plan, runs: list[RunConfig]) -> None:
     """Fetches and reads each data set once, in a child: a download or a broken file comes before the first run."""
     for dataset, image_size in sorted({(run.dataset, run.image_size) for run in runs}):
         chosen = [run for run in runs if run.dataset == dataset and run.image_size == image_size]
-        _in_child(partial(_write_subsets, planned, chosen))
+        in_child(partial(_write_subsets, planned, chosen))
 
 
 def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
@@ -96,7 +104,7 @@ def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
         subset.save(planned.root / "subsets", first.dataset, seed, splits.train.labels)
 
 
-def _in_child(work: Callable[[], Any]) -> Any:
+def in_child(work: Callable[[], Any]) -> Any:
     """Returns `work()` as done by a forked child, so that this process stays free of threads."""
     receive, send = multiprocessing.Pipe(duplex=False)
 
@@ -132,17 +140,18 @@ def _precision(planned: Plan, run: RunConfig, accelerator: str) -> tuple[str, st
     entry = book.read().get(key)
     if entry is None:
         able = device.cpu_has_bf16()
-        ratio = _in_child(lambda: device.time_bf16(run.model, run.image_size, 10)) if able else None
+        ratio = in_child(lambda: device.time_bf16(run.model, run.image_size, 10)) if able else None
         entry = book.add(key, device.choose(key, ratio))
     return str(entry["precision"]), str(entry["why"])
 
 
-def _places(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
+def place_maker(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
     """Returns what makes a run's `Place`; the arithmetic of every model is settled before the first run."""
     from vision_repro.recorder import Place
 
     chosen = {(run.model, run.image_size, run.precision): run for run in runs}
     settled = {key: _precision(planned, run, accelerator) for key, run in chosen.items()}
+    upstream = set(planned.before)
 
     def place(run: RunConfig, report: Callable[[dict[str, Any]], None]) -> Place:
         precision, why = settled[run.model, run.image_size, run.precision]
@@ -155,6 +164,7 @@ def _places(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[
             why_precision=why,
             accelerator=accelerator,
             report=report,
+            is_upstream=run in upstream,
         )
 
     return place
@@ -171,34 +181,41 @@ class Progress:
 
     def name(self, run: RunConfig) -> str:
         """Returns the setting and seed of a run."""
-        return ", ".join(f"{name}={getattr(run, name)}" for name in (*self.settings, "seed"))
+        first = f"{run.objective}, " if run.objective != "supervised" else ""
+        return first + ", ".join(f"{name}={getattr(run, name)}" for name in (*self.settings, "seed"))
 
     def __call__(self, run: RunConfig, message: dict[str, Any]) -> None:
         """Shows one message of a worker."""
         kind = message["kind"]
         if kind == "step":
-            epoch, accuracy = message["epoch"], message["val_accuracy"]
-            self.bar.set_postfix_str(f"{self.name(run)}: epoch {epoch:.1f}, val {accuracy:.3f}")
+            values = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in message["values"].items())
+            self.bar.set_postfix_str(f"{self.name(run)}: epoch {message['epoch']:.1f}, {values}")
         elif kind == "held":
             self.bar.write(f"{self.name(run)}: another process has this run; waiting for it.", file=sys.stderr)
         elif kind in ("done", "failed"):
-            self.done += 1
-            self.bar.update()
-            if self.bar.disable or kind == "failed" or message.get("result", {}).get("status") == "diverged":
-                self._line(run, message)
+            loud = kind == "failed" or message.get("result", {}).get("status") == "diverged"
+            self.ended(self.name(run), _outcome(message), loud=loud)
 
-    def _line(self, run: RunConfig, message: dict[str, Any]) -> None:
-        result = message.get("result", {})
-        test = (result.get("metrics", {}).get("test_accuracy") or {}).get("value")
-        text = message.get("reason") or (
-            f"test {test:.3f}" if test is not None else result.get("status", "done elsewhere")
-        )
-        left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
-        tqdm.write(f"[{self.done}/{self.total}] {self.name(run)}: {text} ({left:.0f} s left)", file=sys.stderr)
+    def ended(self, name: str, text: str, *, loud: bool) -> None:
+        """Counts a run that ended, and says so where there is no bar or it is worth a line."""
+        self.done += 1
+        self.bar.update()
+        if self.bar.disable or loud:
+            left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
+            tqdm.write(f"[{self.done}/{self.total}] {name}: {text} ({left:.0f} s left)", file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar."""
         self.bar.close()
+
+
+def _outcome(message: dict[str, Any]) -> str:
+    """Returns the main number of a run that ended, or why it has none."""
+    result = message.get("result", {})
+    metrics = {name: cell["value"] for name, cell in result.get("metrics", {}).items()}
+    shown = [name for name in ("test_accuracy", "val_loss", *metrics) if metrics.get(name) is not None][:1]
+    text = message.get("reason") or ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in shown)
+    return str(text or result.get("status", "done elsewhere"))
 
 
 def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any], accelerator: str) -> tuple[int, bool]:
@@ -213,6 +230,10 @@ def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any],
             file=sys.stderr,
         )
         return 130, False
+    except signals.Stopped:
+        progress.close()
+        print(_continued(progress.done, len(runs), len(pool.stopped)), file=sys.stderr)
+        return signals.CODE, False
     finally:
         progress.close()
     for failure in failures:
@@ -221,10 +242,24 @@ def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any],
     return (1 if failures else 0), True
 
 
+def _continued(done: int, total: int, saved: int) -> str:
+    words = f"{done} of {total} runs are done" + (f", {saved} saved where they were" if saved else "")
+    return f"Stopped by a signal: {words}; the same command continues."
+
+
 def _in_this_process(planned: Plan, runs: list[RunConfig], places: Callable[..., Any]) -> tuple[int, bool]:
     """Carries out the runs one by one as one rank of a group that torchrun or srun started."""
+    from torch import distributed
+
     from vision_repro.run import execute, this_rank
 
-    for run in runs:
-        execute(run, places(run, lambda message: None))
+    for number, run in enumerate(runs):
+        try:
+            execute(run, places(run, lambda message: None))
+        except signals.Stopped:
+            if this_rank() == 0:
+                print(_continued(number, len(runs), 1), file=sys.stderr)
+            return signals.CODE, False
+        if distributed.is_initialized():
+            distributed.barrier()  # the next run may need what the first rank has just written
     return 0, this_rank() == 0

@@ -9,12 +9,14 @@ from __future__ import annotations
 import netrc
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from vision_repro.config import RunConfig, plain
+from vision_repro.launch.signals import CODE
 
 PROJECT = "vision-repro"
 
@@ -104,6 +106,23 @@ class Tracker:
             run.finish(exit_code=1 if failed else 0)
 
         self._shield(end)
+
+    def pause(self) -> None:
+        """Tells W&B that the run was stopped and goes on later, and ends this process's part of it.
+
+        It may take 10 s: a server that does not answer must not cost the time that a cluster leaves.
+        """
+        if self.logger is None:
+            return
+
+        def end() -> None:
+            run = self.logger.experiment
+            run.mark_preempting()
+            run.finish(exit_code=CODE)
+
+        helper = threading.Thread(target=self._shield, args=(end,), daemon=True)
+        helper.start()
+        helper.join(timeout=10)
 
     def _shield(self, call: Callable[[], None]) -> None:
         try:

@@ -1,17 +1,52 @@
-"""Frozen features of a whole split, from every rank's shard.
+"""Frozen features of whole splits, from every rank's shard.
 
 Shapes: N images of the split, B of a batch, V views of an image, D features.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Trainer
 from torch import Tensor
 
 from vision_repro import models
+
+
+class Features(NamedTuple):
+    """What a feature probe gets: features float32 `[N, D]` and labels int64 `[N]` of each split, on the CPU.
+
+    `train` are the labelled images that the run trains on, once each and without augmentation.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+class Frozen:
+    """The frozen features of a run's splits, each extracted once, when it is first asked for; the same on all ranks."""
+
+    def __init__(self, trainer: Trainer, task: Any, module: Any) -> None:
+        """Takes the data module of the run and the task whose model now has the weights to be measured."""
+        self.trainer, self.task, self.module = trainer, task, module
+        self._found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def of(self, split: str) -> tuple[Tensor, Tensor]:
+        """Returns features `[N, D]` and labels `[N]` of "train", "val" or "test". Every rank must call it."""
+        if split not in self._found:
+            module = self.module
+            loaders = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}
+            self._found[split] = frozen_features(self.trainer, self.task, loaders[split]())
+        return self._found[split]
+
+    def all(self) -> Features:
+        """Returns the features of all splits."""
+        return Features(*self.of("train"), *self.of("val"), *self.of("test"))
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vision_repro.config import UserError
+from vision_repro.probes.ridge import solve
 
 L2 = 1024.0  # 2^10, fixed
 BIAS = 100.0  # value of the constant feature: so large that l2 hardly shrinks its weight
@@ -39,22 +40,6 @@ class Ridge(NamedTuple):
     def _design(self, features: Tensor) -> Tensor:
         standard = (features.double() - self.mean) / self.scale
         return torch.cat([standard, standard.new_full((len(standard), 1), self.bias)], 1)
-
-
-def solve(inputs: Tensor, targets: Tensor, l2: float, *, dual: bool | None = None) -> Tensor:
-    """Returns the ridge weights `[D, K]` of inputs `[N, D]` and targets `[N, K]`.
-
-    Primal `(X'X + l2 I)^-1 X'Y` or dual `X'(XX' + l2 I)^-1 Y`: the same weights, through the smaller matrix by default.
-    """
-    rows, columns = inputs.shape
-    if rows < columns if dual is None else dual:
-        return inputs.T @ _solve_positive(inputs @ inputs.T, targets, l2)
-    return _solve_positive(inputs.T @ inputs, inputs.T @ targets, l2)
-
-
-def _solve_positive(gram: Tensor, right: Tensor, l2: float) -> Tensor:
-    gram.diagonal().add_(l2)
-    return torch.cholesky_solve(right, torch.linalg.cholesky(gram))
 
 
 def ridge(features: Tensor, labels: Tensor, classes: int, *, l2: float = L2, bias: float = BIAS) -> Ridge:

@@ -1,6 +1,7 @@
-"""Probes by name: a file of this package with `measure` is one, and a run carries it out on its tested weights.
+"""Probes by name: a file of this package with `measure` or `of_features` is one; a run carries it out on its weights.
 
     measure(model, images, normalise) -> {metric: (value, unit)}    images uint8 `[N, 3, S, S]`, as `test` has them
+    of_features(features, classes) -> {metric: (value, unit)}    frozen features of all splits, extracted once for all
     check(model, image_size)    optional: raises UserError, before anything is trained, for a model it cannot look into
 
 Legend: N images, S their side [pixels].
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from vision_repro import probes
 from vision_repro.config import UserError, nearest
+from vision_repro.probes.features import Frozen
 
 IMAGES = 128
 """Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
@@ -25,7 +27,11 @@ IMAGES = 128
 
 def names() -> list[str]:
     """Returns the names of all probes."""
-    return [name for name in _files() if hasattr(_module(name), "measure")]
+    return [name for name in _files() if _is_probe(name)]
+
+
+def _is_probe(name: str) -> bool:
+    return hasattr(_module(name), "measure") or hasattr(_module(name), "of_features")
 
 
 def _files() -> list[str]:
@@ -43,7 +49,7 @@ def find(name: str) -> Any:
     Raises:
         UserError: for an unknown name, with the nearest.
     """
-    if name not in _files() or not hasattr(_module(name), "measure"):
+    if name not in _files() or not _is_probe(name):
         known = names()
         raise UserError(f'--probes="{name}" is unknown: expected one of {", ".join(known)}.{nearest(name, known)}')
     return _module(name)
@@ -61,17 +67,20 @@ def check(wanted: Sequence[str], model: nn.Module, image_size: int) -> None:
             probe.check(model, image_size)
 
 
-def measure(wanted: Sequence[str], task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns what the probes find in the task's model, in float32, on the first images of the data module's `test`.
+def measure(wanted: Sequence[str], task: Any, module: Any, frozen: Frozen) -> dict[str, tuple[float, str]]:
+    """Returns what the probes find: in frozen features, or in float32 in the task's model on the first test images.
 
-    Every rank computes the same, as all of them see the same images.
+    Every rank computes the same, as all of them see the same images and features.
     """
-    if not wanted:
-        return {}
-    images, found = first_images(module, IMAGES), {}
+    probes = [find(name) for name in wanted]
     task.eval()
-    for name in wanted:
-        found.update(find(name).measure(task.model, images, task.normalise))
+    images = first_images(module, IMAGES) if any(hasattr(probe, "measure") for probe in probes) else None
+    found: dict[str, tuple[float, str]] = {}
+    for probe in probes:
+        if hasattr(probe, "measure"):
+            found.update(probe.measure(task.model, images, task.normalise))
+        else:
+            found.update(probe.of_features(frozen.all(), module.classes))
     return found
 
 
