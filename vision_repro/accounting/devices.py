@@ -1,6 +1,8 @@
 """What a run costs in device-hours, money and energy, from its FLOPs and a stated utilisation. Imports no torch.
 
-Peak rates, watts and prices stand in `published/devices.csv`, one device a line with its sources; edit them there.
+Peak rates, watts and prices stand in `published/devices.csv`, one device a line with its sources; edit them there, or
+name a file with lines of your own in `VISION_REPRO_PRICES`: they go over those and beside them. A measured device gets
+the line whose name's words are in its own name: `A100` is "NVIDIA A100-SXM4-80GB", and not "NVIDIA A1000".
 Their `confidence`: `verified` (read at the source), `quoted` (read where someone quotes it), `memory` (to be checked,
 and marked by `*` wherever it is shown).
 """
@@ -9,6 +11,9 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +21,8 @@ from vision_repro.accounting.checks import PUBLISHED
 from vision_repro.config import UserError, nearest
 
 DEVICES = PUBLISHED / "devices.csv"
+OWN = "VISION_REPRO_PRICES"
+"""Names, in the environment, a file of the same columns with devices of one's own."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,15 @@ class Cost:
         return None if self.device.watts is None else self.hours * self.device.watts / 1000
 
 
-def devices(file: Path = DEVICES) -> dict[str, Device]:
-    """Returns the devices of the table, by name.
+def devices(file: Path | None = None) -> dict[str, Device]:
+    """Returns the devices of a file, by name; without one those of the table, and of the file that `OWN` names.
 
     Raises:
         UserError: if the file cannot be read, or a line of it has no name, no peak rate or something that is no number.
     """
+    if file is None:
+        own = os.environ.get(OWN)
+        return {**devices(DEVICES), **(devices(Path(own)) if own else {})}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
@@ -92,6 +102,18 @@ def _device(row: dict[str, str]) -> Device:
         raise ValueError(row)
     texts = (row[key] or "" for key in ("source", "confidence", "price_source", "price_confidence"))
     return Device(row["device"], peak, row["arithmetic"], watts, price, *texts)
+
+
+def matching(name: str, known: Mapping[str, Device]) -> Device | None:
+    """Returns the device that a system calls `name`: the one with the most words of it in a row, or None."""
+    words = f" {_words(name)} "
+    found = [device for device in known.values() if f" {_words(device.name)} " in words]
+    return max(found, key=lambda device: len(device.name), default=None)
+
+
+def _words(name: str) -> str:
+    """Returns the words of a name, letters and digits alone, in lower case."""
+    return " ".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 def plan_cost(flops: float, device: str, utilisation: float) -> Cost:

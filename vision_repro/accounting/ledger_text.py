@@ -1,0 +1,102 @@
+"""The cost ledger as people read it: rounded, with units, and with what the numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vision_repro.accounting.checks import markdown_table
+from vision_repro.accounting.devices import devices, matching
+from vision_repro.accounting.ledger import LEDGER_NAME, TOLERANCE, Entry, Line, entries, lines, to_csv
+from vision_repro.results import write_atomic
+
+if TYPE_CHECKING:
+    from vision_repro.experiment import Plan
+
+_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("runs", "runs", lambda value: f"{value:,}"),
+    ("training FLOPs", "training_flops", lambda value: f"{value:.3g}"),
+    ("images", "images", lambda value: f"{value:,}"),
+    ("images/s", "images_per_second", lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"),
+    ("utilisation [%]", "utilisation", lambda value: f"{100 * value:.1f}"),
+    ("training [h]", "training_hours", lambda value: f"{value:.3g}"),
+    ("evaluation [h]", "evaluation_hours", lambda value: f"{value:.3g}"),
+    ("device-hours", "device_hours", lambda value: f"{value:.3g}"),
+    ("peak memory [MiB]", "peak_memory", lambda value: f"{value / 2**20:,.0f}"),
+    ("energy [kWh]", "energy", lambda value: f"{value:.3g}"),
+    ("dollars", "dollars", lambda value: f"{value:,.2f}"),
+)
+
+
+def shown(listed: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the rows of the ledger as text: stage, model and what is known of at least one line."""
+    columns = [item for item in _COLUMNS if any(getattr(line, item[1]) is not None for line in listed)]
+    rows = []
+    for line in listed:
+        values = [(getattr(line, name), write) for _, name, write in columns]
+        rows.append([line.stage, line.model, *("" if value is None else write(value) for value, write in values)])
+    return ["stage", "model", *(head for head, _, _ in columns)], rows
+
+
+def write(planned: Plan, folder: Path) -> str:
+    """Writes the ledger of a plan's finished runs to `folder`; returns its section of a summary.
+
+    If no run has recorded its cost, nothing is written and the section is empty.
+    """
+    found = entries(planned)
+    text = to_markdown(found)
+    if text:
+        write_atomic(folder / LEDGER_NAME, to_csv(lines(found)))
+    return f"## Cost\n\n{text}\n" if text else ""
+
+
+def to_markdown(found: Sequence[Entry]) -> str:
+    """Returns the ledger of runs as a Markdown table with its notes; nothing if no run recorded its cost."""
+    recorded = [entry for entry in found if entry.cost is not None]
+    if not recorded:
+        return ""
+    head, rows = shown(lines(found))
+    table = markdown_table(head, ["---", "---", *["---:"] * (len(head) - 2)], rows)
+    return f"{table}\n\n{' '.join([*_meanings(found, recorded), *_prices(recorded), *_doubts(recorded)])}"
+
+
+def _meanings(found: Sequence[Entry], recorded: Sequence[Entry]) -> list[str]:
+    """Returns what the numbers mean, for the devices that are in the table."""
+    names = list(dict.fromkeys(str(entry["device"]) for entry in recorded))
+    memory = list(dict.fromkeys(str(entry["peak_memory_of"]) for entry in recorded))
+    energy = list(dict.fromkeys(str(entry["energy_from"]) for entry in recorded if entry["energy_from"]))
+    texts = [
+        "Training FLOPs: multiply-add = 2, 3 x forward x images (ViT, Table 6).",
+        f"Device-hours: from the start of a run to its last measurement, times its devices ({'; '.join(names)}; on a "
+        "CPU a device is one process).",
+        f"Memory: {', '.join(memory)}, on one device.",
+    ]
+    texts += [f"Energy: what {' and '.join(energy)} tells."] if energy else []
+    if len(recorded) < len(found):
+        missing = len(found) - len(recorded)
+        texts.append(f"{missing} of {len(found)} runs are older than this ledger and recorded no cost.")
+    return texts
+
+
+def _prices(recorded: Sequence[Entry]) -> list[str]:
+    """Returns the price of each device and where it is from."""
+    table, texts = devices(), []
+    for name in dict.fromkeys(str(entry["device"]) for entry in recorded):
+        device = matching(name, table)
+        if device is None or device.price is None:
+            texts.append(f'No price for "{name}": give it a line in the table of devices.')
+        else:
+            source = f"{device.price_source or 'no source'}; {device.price_confidence or 'not checked'}"
+            texts.append(f"Dollars: {device.price:g} an hour of {device.name} ({source}).")
+    return texts
+
+
+def _doubts(recorded: Sequence[Entry]) -> list[str]:
+    """Returns a sentence on each model of which torch's own counter finds other FLOPs than the accountant."""
+    ratios = {entry.model: entry["counted_over_measured"] for entry in recorded}
+    return [
+        f"For {model} the count is {ratio:.3f} times what torch's counter finds."
+        for model, ratio in ratios.items()
+        if ratio is not None and abs(ratio - 1) > TOLERANCE
+    ]
