@@ -39,7 +39,7 @@ def flattens(
     first = gain_per_doubling(values[a], values[b], b / a)
     last = gain_per_doubling(values[c], values[d], d / c)
     lost = sum(evidence.diverged(**lengths[steps]) for steps in {a, b, c, d})
-    where = f"a doubling between {a} and {b} steps against one between {c} and {d}"
+    where = f"a doubling between {a:,} and {b:,} steps against one between {c:,} and {d:,}"
     remark = f"{where}; {note}" if note else where
     judged = greater(
         evidence, differences(first, last), subject=subject, means=(fmean(values[c].values()),), diverged=lost,

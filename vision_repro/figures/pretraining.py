@@ -20,7 +20,7 @@ from vision_repro.figures.ticks import InView
 from vision_repro.figures.venues import NARROW, page, stroke
 
 # inches
-_GAP, _RIGHT, _TOP, _UNDER, _ROW, _CURVES, _AXIS = 0.15, 0.13, 0.36, 0.25, 0.165, 1.35, 0.34
+_LEFT, _GAP, _RIGHT, _TOP, _HEAD, _UNDER, _ROW, _CURVES, _AXIS = 0.36, 0.15, 0.13, 0.36, 0.22, 0.25, 0.165, 1.35, 0.34
 _LOOKS = {
     "scratch": ("#777777", "X"), "supervised": ("#004776", "s"), "": ("#D55E00", "o"), "beyond": ("#009E73", "D"),
 }  # fmt: skip
@@ -31,7 +31,7 @@ PAPER = (("no pre-training", 0.779, "scratch"), ("masked patches", 0.799, ""), (
 
 @dataclass(frozen=True)
 class Origin:
-    """One line: a level of the column `start`, its label, and its role: scratch, supervised, beyond (the paper) or none."""
+    """One line: an entry of the column `start`, its label and its role: scratch, supervised, beyond, or ""."""
 
     start: str
     label: str
@@ -66,7 +66,7 @@ def pretraining_figure(
     notes: Sequence[str],
     width: float | None = None,
 ) -> Figure:
-    """Returns a panel for each of `groups`, one of `curves` over the steps of `lengths`, and one of the paper's numbers.
+    """Returns a panel for each of `groups`, one of `curves` over the steps of `lengths`, and one of the paper's.
 
     `lengths` maps steps of pre-training to starts; `width` is in inches, that of the page if None. In a narrow figure
     the readings stand two in a row, and the last two panels under each other.
@@ -74,41 +74,48 @@ def pretraining_figure(
     width = page().width if width is None else width
     ours = [row for row in rows if row.preset == preset]
     shown = [row for row in ours if any((row.metric, row.setting["policy"]) == (g.metric, g.policy) for g in groups)]
-    marks = "dashed: without pre-training"
     with style():
-        below = footer(verdicts, [*notes, f"{seeds_note(shown)}; {marks}", lost_note(shown)], width)
-        narrow, tall = width < NARROW, _ROW * len(origins) + 0.06
+        marks = f"{seeds_note(shown)}; dashed: without pre-training"
+        below = footer(verdicts, [*notes, marks, lost_note(shown)], width)
+        narrow, row = width < NARROW, _TOP + _tall(origins) + _UNDER
         across = 2 if narrow else max(1, len(groups))
-        upper = -(-len(groups) // across) * (_TOP + tall + _UNDER)
-        lower = 0.22 + _CURVES + _AXIS
-        above = upper + lower + (_TOP + _ROW * len(PAPER) + 0.06 + _UNDER if narrow else 0)
+        upper, lower = -(-len(groups) // across) * row, _HEAD + _CURVES + _AXIS
+        above = upper + lower + (_HEAD + _tall(PAPER) + _UNDER if narrow else 0)
         figure = Figure(figsize=(width, above + below.height))
         left = max(text_width(item.label, 7) for item in origins) + 0.14
         wide = (width - left - (across - 1) * _GAP - _RIGHT) / across
         for index, group in enumerate(groups):
             line, column = divmod(index, across)
-            top = line * (_TOP + tall + _UNDER) + _TOP
-            axes = _axes(figure, left + column * (wide + _GAP), top, wide, tall)
+            axes = _axes(figure, left + column * (wide + _GAP), line * row + _TOP, wide, _tall(origins))
             _title(axes, index, f"{group.title} [%]", wide)
             _dots(axes, origins, [group.of(ours, item.start) for item in origins])
             if column:
                 axes.set_yticklabels([])
-        theirs = max(text_width(label, 7) for label, _, _ in PAPER) + 0.16
-        space = width - 0.36 - _RIGHT - (0 if narrow else theirs + 1.4)
-        lines = _axes(figure, 0.36, upper + 0.22, space, _CURVES)
-        _title(lines, len(groups), "Accuracy against steps of pre-training [%]", space)
-        _curves(lines, ours, lengths, curves)
-        _legend(figure, lines, width - _RIGHT if not narrow else 0)
-        top, start = (upper + lower + _TOP, theirs) if narrow else (upper + 0.22, width - _RIGHT - 1.24)
-        paper = _axes(figure, start, top, width - _RIGHT - start, _ROW * len(PAPER) + 0.06)
-        _title(paper, len(groups) + 1, "Paper: ImageNet [%]", width - _RIGHT - start)
-        _dots(
-            paper,
-            [Origin(label, label, role) for label, _, role in PAPER],
-            [Interval(value, value, value, 1) for _, value, _ in PAPER],
-        )
+        theirs = _paper(figure, len(groups) + 1, upper + (lower if narrow else 0) + _HEAD, narrow)
+        space = width - _LEFT - _RIGHT if narrow else theirs - 0.16 - _LEFT
+        axes = _axes(figure, _LEFT, upper + _HEAD, space, _CURVES)
+        _title(axes, len(groups), "Accuracy against steps of pre-training [%]", space)
+        _curves(axes, ours, lengths, curves)
+        _legend(figure, axes, 0 if narrow else width - _RIGHT)
         below.write(figure, above)
     return figure
+
+
+def _tall(lines: Sequence[object]) -> float:
+    """Returns the height of a panel with so many lines [inches]."""
+    return _ROW * len(lines) + 0.06
+
+
+def _paper(figure: Figure, index: int, top: float, narrow: bool) -> float:
+    """Draws the paper's numbers and returns where their labels begin [inches from the left]."""
+    width = figure.get_figwidth()
+    labels = max(text_width(label, 7) for label, _, _ in PAPER) + 0.14
+    left = labels if narrow else width - _RIGHT - 1.24
+    axes = _axes(figure, left, top, width - _RIGHT - left, _tall(PAPER))
+    _title(axes, index, "Paper: ImageNet [%]", width)
+    origins = [Origin(label, label, role) for label, _, role in PAPER]
+    _dots(axes, origins, [Interval(value, value, value, 1) for _, value, _ in PAPER])
+    return left - labels
 
 
 def _axes(figure: Figure, left: float, top: float, wide: float, tall: float) -> Axes:
@@ -184,7 +191,7 @@ def _curves(
 
 
 def _legend(figure: Figure, axes: Axes, right: float) -> None:
-    """Names the lines in the corner that ends `right` inches from the left, or, if that is 0, in a strip of the panel."""
+    """Names the lines left of `right` inches from the left of the figure, or if that is 0 in a strip of the panel."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
