@@ -455,3 +455,14 @@ def test_the_report_imports_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"Report: {tmp_path}/site/index.html"
+
+
+def test_pictures_of_masked_images_stand_beside_the_figure_where_there_are_any(copied: Path, tmp_path: Path) -> None:
+    name = "data_scaling-cpu.html"
+    before, _ = report(tmp_path)
+    assert not any("pictures" in (found.get("src") or "") for found in before[name].all("img"))
+    shutil.copy(copied / "figure.svg", copied / "pictures.svg")
+    after, _ = report(tmp_path)
+    shown = [found for found in after[name].all("img") if "pictures.svg" in (found.get("src") or "")]
+    assert len(shown) == 1
+    assert (tmp_path / "site" / str(shown[0]["src"])).read_bytes() == (copied / "figure.svg").read_bytes()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from vision_repro.accounting.architectures import counted
 from vision_repro.accounting.devices import Cost, plan_cost
-from vision_repro.accounting.flops import FLOPS_PER_MAC, training_flops
-from vision_repro.config import RunConfig
+from vision_repro.accounting.flops import training_flops
+from vision_repro.accounting.ledger import STAGES, stages
+from vision_repro.accounting.objectives import forward_flops
+from vision_repro.config import RunConfig, run_id
 
 DEVICE, UTILISATION = "A100", 0.4
 """Assumptions, printed with the numbers: the device, and the share of its peak rate that training reaches."""
@@ -22,31 +22,41 @@ def run_flops(config: RunConfig, forward: int) -> int:
 def estimate(runs: Sequence[RunConfig], planned: int, device: str = DEVICE, utilisation: float = UTILISATION) -> str:
     """Returns a table of the runs to do, a line a model, with FLOPs, device-hours, money and energy.
 
+    Where they are of several stages, as pre-training and fine-tuning, there is a line a stage and model.
+
     Raises:
-        UserError: if the device is not in `published/devices.csv` or the utilisation is not in (0, 1].
+        UserError: if the device is not in the table of devices or the utilisation is not in (0, 1].
     """
-    total, count, images = Counter[str](), Counter[str](), Counter[str]()
-    for run in runs:
-        forward = FLOPS_PER_MAC * counted(run.model, run.image_size).macs()
-        count[run.model] += 1
-        images[run.model] += run.total_steps * run.global_batch
-        total[run.model] += run_flops(run, forward)
+    stage_of = stages(runs)
+    groups: dict[tuple[str, str], list[RunConfig]] = {}
+    for run in sorted(runs, key=lambda run: STAGES.index(stage_of[run_id(run)])):
+        groups.setdefault((stage_of[run_id(run)], run.model), []).append(run)
+    staged = len({stage for stage, _ in groups}) > 1
+    indent = 14 if staged else 0
     lines = [
         f"{len(runs)} of {planned} runs to do",
-        f"{'model':<28} {'runs':>5} {'images':>15} {'training FLOPs':>15} {'hours':>10}",
+        f"{'stage':<14}"[:indent] + f"{'model':<28} {'runs':>5} {'images':>15} {'training FLOPs':>15} {'hours':>10}",
     ]
-    for name in count:
-        hours = plan_cost(total[name], device, utilisation).hours
-        lines.append(f"{name:<28} {count[name]:>5} {images[name]:>15,} {total[name]:>15.3g} {hours:>10.2f}")
-    whole = plan_cost(sum(total.values()), device, utilisation)
-    flops = sum(total.values())
-    lines.append(f"{'all':<28} {len(runs):>5} {sum(images.values()):>15,} {flops:>15.3g} {whole.hours:>10.2f}")
+    for (stage, model), part in (*groups.items(), (("all", "" if staged else "all"), list(runs))):
+        flops, images = _flops(part), sum(map(_images, part))
+        hours = plan_cost(flops, device, utilisation).hours
+        first = f"{stage:<14}"[:indent]
+        lines.append(f"{first}{model:<28} {len(part):>5} {images:>15,} {flops:>15.3g} {hours:>10.2f}")
+    cost = plan_cost(_flops(runs), device, utilisation)
     lines.append(
         f"FLOPs: multiply-add = 2, training = 3 x forward (ViT, Table 6). Hours: one {device} at {utilisation:.0%} of "
-        f"{whole.device.peak / 1e12:g} TFLOP/s; evaluation and data loading are not counted."
+        f"{cost.device.peak / 1e12:g} TFLOP/s; evaluation and data loading are not counted."
     )
-    lines.append(_money(whole))
+    lines.append(_money(cost))
     return "\n".join(lines)
+
+
+def _images(run: RunConfig) -> int:
+    return run.total_steps * run.global_batch
+
+
+def _flops(runs: Sequence[RunConfig]) -> int:
+    return sum(run_flops(run, forward_flops(run)) for run in runs)
 
 
 def _money(cost: Cost) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vision_repro.accounting.checks import markdown_table
 from vision_repro.accounting.devices import devices, matching
-from vision_repro.accounting.ledger import LEDGER_NAME, TOLERANCE, Entry, Line, entries, lines, to_csv
+from vision_repro.accounting.ledger import Entry, Planned, entries
+from vision_repro.accounting.ledger_lines import LEDGER_NAME, Line, lines, to_csv
 from vision_repro.results import write_atomic
 
-if TYPE_CHECKING:
-    from vision_repro.experiment import Plan
-
+TOLERANCE = 0.01
+"""Largest difference between the accountant's forward FLOPs and torch's counter, as a fraction, that is not told."""
 _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("runs", "runs", lambda value: f"{value:,}"),
     ("training FLOPs", "training_flops", lambda value: f"{value:.3g}"),
@@ -39,7 +38,7 @@ def shown(listed: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     return ["stage", "model", *(head for head, _, _ in columns)], rows
 
 
-def write(planned: Plan, folder: Path) -> str:
+def write(planned: Planned, folder: Path) -> str:
     """Writes the ledger of a plan's finished runs to `folder`; returns its section of a summary.
 
     If no run has recorded its cost, nothing is written and the section is empty.
@@ -85,7 +84,7 @@ def _prices(recorded: Sequence[Entry]) -> list[str]:
     for name in dict.fromkeys(str(entry["device"]) for entry in recorded):
         device = matching(name, table)
         if device is None or device.price is None:
-            texts.append(f'No price for "{name}": give it a line in the table of devices.')
+            texts.append(f'No price for "{name}": give it a line in a file that VISION_REPRO_PRICES names.')
         else:
             source = f"{device.price_source or 'no source'}; {device.price_confidence or 'not checked'}"
             texts.append(f"Dollars: {device.price:g} an hour of {device.name} ({source}).")

@@ -58,8 +58,8 @@ class Meter(Callback):
 
     def enter(self, phase: str) -> None:
         """Ends the phase that is, and begins another; waits for what the device still has to do in the old one."""
-        if self.accelerator == "gpu" and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        if self.accelerator == "gpu":
+            torch.cuda.synchronize(self._device)
         now = self.clock()
         self.seconds[self.phase] += now - self._since
         self.phase, self._since = phase, now

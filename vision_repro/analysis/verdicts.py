@@ -14,6 +14,7 @@ from vision_repro.analysis.intervals import Interval, describe
 _SHOWN = {
     "fraction": (100.0, "percentage points"),
     "fraction per tenfold": (100.0, "percentage points per tenfold size"),
+    "fraction per tenfold compute": (100.0, "percentage points per tenfold compute"),
 }
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from vision_repro.accounting.ledger_lines import LEDGER_NAME
 from vision_repro.analysis.claims import VERDICTS
 from vision_repro.launch.tracking import PROJECT, mode, public_address, quiet_settings
 from vision_repro.results import TABLE_NAME, Lock
@@ -164,7 +165,7 @@ def _shown(folder: Path, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any
     shown: dict[str, Any] = {}
     if (folder / "figure.png").exists():
         shown["figure"] = wandb.Image(str(folder / "figure.png"))
-    for name, file in (("table", TABLE_NAME), ("summary", "summary.csv")):
+    for name, file in (("table", TABLE_NAME), ("summary", "summary.csv"), ("ledger", LEDGER_NAME)):
         columns, rows = _csv(_text(folder / file))
         if columns:
             shown[name] = wandb.Table(columns=columns, data=rows)

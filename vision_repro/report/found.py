@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from vision_repro.accounting import ledger_lines
 from vision_repro.analysis.claims import VERDICTS, Verdict
 from vision_repro.analysis.intervals import Interval, describe
 from vision_repro.analysis.summary import SummaryRow, summarise
@@ -25,7 +26,7 @@ KNOWN = ("runs", "tables", "report", "wandb", "explorer", "figures", "data")
 """Folders below the outputs that others own: runs, tables of the accountant, reports, W&B's copies, pages, pictures."""
 DOWNLOADS = (
     *("figure.pdf", "figure.svg", "figure.png", "table.csv", "summary.csv", "verdicts.json", "config.yaml"),
-    *("provenance.json", "outcome.yaml"),
+    *("provenance.json", "outcome.yaml", "ledger.csv", "pictures.pdf", "pictures.svg", "pictures.png"),
 )
 
 
@@ -45,6 +46,7 @@ class Result:
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
+    ledger: tuple[ledger_lines.Line, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -146,13 +148,14 @@ def read(folder: Path, origin: str) -> Result:
     notes: list[str] = []
     config = _mapping(_load(folder / "config.yaml", yaml.safe_load, notes))
     provenance = _mapping(_load(folder / "provenance.json", json.loads, notes))
+    ledger = _ledger(folder / ledger_lines.LEDGER_NAME, notes)
     verdicts, printed = _verdicts(_load(folder / "verdicts.json", json.loads, notes), notes)
     if not verdicts and not (folder / "outcome.yaml").exists():
         notes.append("No claim was judged here: verdicts.json is missing or empty.")
     preset = config.get("preset") or table.rows[0].preset
     return Result(
         origin, folder, folder.parent.name, folder.name, str(preset), table, rows, verdicts, printed, config,
-        provenance, tuple(notes),
+        provenance, tuple(notes), ledger,
     )  # fmt: skip
 
 
@@ -164,6 +167,15 @@ def _load(file: Path, parse: Callable[[str], Any], notes: list[str]) -> Any:
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         notes.append(f"{file.name} cannot be read: was it cut off?")
         return None
+
+
+def _ledger(file: Path, notes: list[str]) -> tuple[ledger_lines.Line, ...]:
+    """Returns what the runs took, by stage and model; nothing where it was not recorded."""
+    try:
+        return tuple(ledger_lines.read(file)) if file.exists() else ()
+    except UserError:
+        notes.append(f"{file.name} cannot be read: was it cut off?")
+        return ()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

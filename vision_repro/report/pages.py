@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vision_repro.accounting import ledger_text
 from vision_repro.report.catalogue import Entry
 from vision_repro.report.charts import metric_chart
 from vision_repro.report.claims import Group
@@ -63,6 +64,7 @@ def result_page(
         "provenance": flat(result.provenance),
         "settings": flat({key: value for key, value in result.config.items() if key != "preset"}),
         "outcome": _outcome(result),
+        "ledger": ledger_text.shown(result.ledger) if result.ledger else None,
     }
 
 
