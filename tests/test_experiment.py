@@ -77,7 +77,7 @@ def test_everything_is_written_and_a_second_call_changes_nothing(undisturbed: Pa
     names = {item.name for item in folder.iterdir()} - {".lock"}
     assert names == {
         "table.csv", "summary.csv", "summary.md", "verdicts.json", "config.yaml", "provenance.json",
-        "figure.pdf", "figure.svg", "figure.png",
+        "figure.pdf", "figure.svg", "figure.png", "ledger.csv",
     }  # fmt: skip
     before = {item: item.read_bytes() for item in undisturbed.rglob("*") if item.is_file()}
     code, _, err = finish(start(undisturbed, *TINY))

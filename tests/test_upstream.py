@@ -16,7 +16,7 @@ from tests.test_run import CONFIG, place
 from vision_repro import run, upstream
 from vision_repro.analysis.claims import Claim
 from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.experiment import Experiment, Plan, Preset, plan
+from vision_repro.experiment import Experiment, Plan, Preset, main, plan
 from vision_repro.launch import Launch
 from vision_repro.launch.local import Pool
 from vision_repro.results import RunFolder
@@ -195,3 +195,15 @@ def test_the_pool_keeps_the_order_and_gives_up_what_cannot_be(tmp_path: Path, mo
     assert len(lines) == len(found.all) - len(lost)
     assert {failure.config for failure in pool.failures} == set(lost)
     assert len(ended) == len(found.all)
+
+
+def test_a_point_that_is_left_out_of_the_grid_is_done_without_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    preset = replace(CHAIN.presets["cpu"], skip=lambda config: config.start == "twice")
+    some = replace(CHAIN, presets={"cpu": preset})
+    assert {item.start for item in planned(some).runs} == {"", "once"}
+    assert len(planned(some).before) == 2  # what only the point that is left out would need is left out too
+    assert main(some, ["--start=twice", f"--out={tmp_path}"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from vision_repro.accounting import ledger_text
 from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
 from vision_repro.analysis.table import Table
@@ -31,7 +32,7 @@ from vision_repro.config import (
 )
 from vision_repro.launch import Launch, wandb_report
 from vision_repro.launch.device import quiet_threads
-from vision_repro.results import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, table_csv, write_atomic
+from vision_repro.results import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, write_atomic, write_table
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,6 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
     )
     runs, before = linked(experiment, name, changed)
-    if not runs:
-        raise UserError(f"{experiment.name}: no run is left of preset {name}; ask for fewer changes at once.")
     return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, before)
 
 
@@ -230,6 +229,9 @@ def main(experiment: Experiment, tokens: Sequence[str] | None = None) -> int:
 
 def carry_out(planned: Plan) -> int:
     """Does the runs that are not done yet, then writes table, figure and verdicts; returns the exit code."""
+    if not planned.runs:  # a sweep knows the axes of a grid, not what is left out of it
+        print(f"{planned.experiment.name}: nothing to do, as the preset leaves this point of its grid out.")
+        return 0
     if planned.launch.dry_run:
         from vision_repro.accounting.estimate import estimate
 
@@ -239,6 +241,11 @@ def carry_out(planned: Plan) -> int:
 
     code, writes = do_runs(planned)
     if writes and any(planned.folder(run).result() for run in planned.runs):
+        if "WANDB_SWEEP_ID" in os.environ:
+            from vision_repro.launch.trial import conclude_trial
+
+            conclude_trial(planned)
+            return code
         conclude(planned)
         if planned.launch.wandb_report:
             wandb_report.log(planned.summary, enabled=planned.launch.wandb != "off")
@@ -249,12 +256,12 @@ def conclude(planned: Plan) -> list[Verdict]:
     """Writes table, summary, verdicts, figure and their provenance from the finished runs; prints them."""
     out = planned.summary
     with Lock(out):
-        write_atomic(out / TABLE_NAME, table_csv(planned.spec, map(planned.folder, planned.runs)))
+        write_table(out / TABLE_NAME, planned.spec, map(planned.folder, planned.runs))
         table = Table.read(out / TABLE_NAME)
         rows = summarise(table, planned.experiment.settings)
         evidence = Evidence(table, planned.preset_name, planned.preset.evidence)
         verdicts = judge_all(planned.experiment.claims(planned.preset_name, planned.preset), evidence)
-        text = _markdown(planned, rows, verdicts)
+        text = _markdown(planned, rows, verdicts, ledger_text.write(planned, out))
         write_atomic(out / "summary.csv", to_csv(rows))
         write_atomic(out / "summary.md", text)
         write_atomic(out / "verdicts.json", verdicts_to_json(verdicts))
@@ -283,7 +290,10 @@ def _draw_pictures(planned: Plan) -> None:
     titles = {f"{title}, {run.steps:,} steps": planned.folder(run).path / PICTURES for title, run in longest.items()}
     blocks = [read(file, title) for title, file in titles.items()]
     if blocks:
-        note = "The first images of test; masked patches are grey, and only what was masked or replaced is predicted."
+        note = (
+            "The first images of test; masked patches are grey, and only what was masked or replaced is predicted. MAE "
+            "predicts patches without their mean and deviation, which are shown as they truly are."
+        )
         save(pictures_figure(blocks, notes=[note]), planned.summary / "pictures")
 
 
@@ -320,14 +330,16 @@ def _distinct(values: Iterable[Any]) -> Any:
     return found[0] if len(found) == 1 else found
 
 
-def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verdict]) -> str:
+def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], cost: str) -> str:
     head = (
         f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
     )
-    metrics = [name for name in ("test_accuracy", "few_shot_5") if any(row.metric == name for row in rows)]
+    metrics = [
+        name for name in ("test_accuracy", "few_shot_5", "linear_accuracy") if any(row.metric == name for row in rows)
+    ]
     across = planned.experiment.settings[-1]
     tables = [f"## {name.replace('_', ' ')} [%]\n\n{to_markdown(rows, name, across)}" for name in metrics]
-    return "\n".join([head, *tables, f"## Verdicts\n\n{verdicts_to_markdown(verdicts)}"])
+    return "\n".join([head, *tables, f"## Verdicts\n\n{verdicts_to_markdown(verdicts)}", *([cost] if cost else [])])
 
 
 def _help(experiment: Experiment) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from lightning import Trainer
 
 from vision_repro.config import RunConfig
+from vision_repro.data import conventions
 from vision_repro.probes import named
-from vision_repro.probes.features import Frozen
+from vision_repro.probes.features import Frozen, in_order
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.recorder import Recorder
 from vision_repro.tasks.classifier import Classifier
@@ -41,10 +42,16 @@ def _few_shot(config: RunConfig, frozen: Frozen, module: Any) -> dict[str, tuple
     return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
 
 
-def _accuracy(trainer: Trainer, task: Training, module: Any) -> dict[str, tuple[float, str]]:
+def _accuracy(config: RunConfig, trainer: Trainer, task: Training, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns top-1 accuracy on `test`, and what else is usual for the data set."""
     assert isinstance(task, Classifier)
     trainer.test(task, datamodule=module, verbose=False)
-    return {"test_accuracy": (task.accuracy(module.expected("test")), "fraction")}
+    accuracy = task.accuracy(module.expected("test"))
+    found, labels = in_order(trainer.world_size, task.predictions()).unbind(1)
+    return {
+        "test_accuracy": (accuracy, "fraction"),
+        **conventions.of_predictions(config.dataset, module, found, labels),
+    }
 
 
 def of_run(
@@ -54,14 +61,14 @@ def of_run(
     if config.policy == "none":
         task.to(trainer.strategy.root_device)
         return {
-            **(_accuracy(trainer, task, module) if classifies else {}),
+            **(_accuracy(config, trainer, task, module) if classifies else {}),
             **_of_features(config, trainer, task, module),
         }
     if config.select == "best":
         task.model.load_state_dict(recorder.best["weights"])
     supervised = config.objective == "supervised"
     return {
-        **(_accuracy(trainer, task, module) if supervised else {}),
+        **(_accuracy(config, trainer, task, module) if supervised else {}),
         **_of_training(config, recorder),
         **_of_features(config, trainer, task, module),
     }
@@ -72,8 +79,9 @@ def _of_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float
     last = recorder.curve[-1]
     values = recorder.best["values"] if config.select == "best" else last
     names = [name for name in last if name.startswith("val_")]
-    of_val = {name: (values[name], _UNITS.get(name, "nats")) for name in names}
-    return {**of_val, "train_loss": (last["train_loss"], "nats" if config.objective in _CLASSIFYING else "squares")}
+    loss = "nats" if config.objective in _CLASSIFYING else "squares"
+    of_val = {name: (values[name], _UNITS.get(name, loss)) for name in names}
+    return {**of_val, "train_loss": (last["train_loss"], loss)}
 
 
 def _of_features(config: RunConfig, trainer: Trainer, task: Training, module: Any) -> dict[str, Any]:

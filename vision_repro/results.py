@@ -13,6 +13,7 @@ import fcntl
 import io
 import json
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         UserError: if the folder cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The machine's name too: on a network file system two machines may write at once.
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -110,8 +112,14 @@ class RunFolder:
         write_atomic(self.path / "result.json", json.dumps(result, indent=1) + "\n")
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
 class Lock:
-    """An advisory lock on a folder that the system releases when its holder ends, however it ends."""
+    """An advisory lock on a folder that the system releases when its holder ends, however it ends.
+
+    On a file system without locks it is always free: what is written under it must be right without it too.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".lock"
@@ -129,6 +137,9 @@ class Lock:
         except BlockingIOError:
             self.release()
             return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise disk_error(self.path, error) from None
         return True
 
     def release(self) -> None:
@@ -176,6 +187,19 @@ def table_csv(spec: TableSpec, folders: Iterable[RunFolder]) -> str:
             value = "nan" if cell["value"] is None else repr(float(cell["value"]))
             writer.writerow([*head, result["status"], name, value, cell["unit"]])
     return text.getvalue()
+
+
+def write_table(path: Path, spec: TableSpec, folders: Iterable[RunFolder]) -> None:
+    """Writes the table, again until it is that of the folders.
+
+    Two processes that finish runs at once may each write a table without the other's row where there are no locks; the
+    one that writes last reads once more, so that the row is lost in neither.
+    """
+    chosen = list(folders)
+    text = ""
+    while (found := table_csv(spec, chosen)) != text:
+        text = found
+        write_atomic(path, text)
 
 
 def curve_csv(rows: Sequence[Mapping[str, float | int]]) -> str:

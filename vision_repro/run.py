@@ -132,7 +132,9 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Training, weigh
     on_gpu = place.accelerator == "gpu"
     models.use_explicit_attention(model, place.precision == "bf16" and not on_gpu)
     if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
-        model.compile()  # in place, so that the names in the state dict stay
+        # In place, so that the names in the state dict stay. Masked patches enter a ViT behind its first layer.
+        for part in (model,) if config.objective == "supervised" else model.get_submodule("blocks").children():
+            part.compile()
     settings = {
         "lr": _rate(config), "weight_decay": config.weight_decay, "steps": config.total_steps, "warmup": config.warmup,
         "grad_clip": config.grad_clip, "augmentation": module.device_augmentation,

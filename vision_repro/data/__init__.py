@@ -152,7 +152,7 @@ def datamodule(
 
     `views` is what is made of a test image (`crops.views`). The last three are for images that are streamed:
     `workers` [processes] that decode them, what to do about one that cannot be read, and whether decoded images are
-    kept under `cache`. With `all_of_train` the images of `val` are trained on too, all of them; `val` is measured as ever.
+    kept under `cache`. With `all_of_train` all images of `val` are trained on too; `val` is measured as ever.
 
     Raises:
         UserError: for settings that the data set cannot serve, or data that are missing or broken.

@@ -28,6 +28,7 @@ FOLDERS = {
 }
 NAMES: tuple[str, ...] = tuple(FOLDERS)
 SIZES = {"flowers": Sizes(1_020, 1_020, 6_149, 102)}
+MEAN_PER_CLASS = ("flowers",)  # Kornblith et al. 2019, "Do better ImageNet models transfer better?", Table 1
 COUNT = 8_189  # images
 _PAGE = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 # MD5 as torchvision 0.29 knows them, sizes as tensorflow-datasets does

@@ -24,6 +24,7 @@ FOLDERS = {
 }
 NAMES: tuple[str, ...] = tuple(FOLDERS)
 SIZES = {"imagenet": Sizes(1_268_355, 12_812, 50_000, 1000)}  # of 1,281,167 training images
+REAL_LABELS = ("imagenet",)
 _ADVICE = "; its images need an account at image-net.org, and `make data DATA=imagenet` unpacks the archives from there"
 
 

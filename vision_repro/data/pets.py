@@ -19,6 +19,7 @@ from vision_repro.data.splits import Sizes
 
 NAMES: tuple[str, ...] = ("pets",)
 SIZES = {"pets": Sizes(3_312, 368, 3_669, 37)}
+MEAN_PER_CLASS = NAMES  # Kornblith et al. 2019, "Do better ImageNet models transfer better?", Table 1
 FOLDERS = ("pets/oxford-iiit-pet", "oxford-iiit-pet", "pets", "pets-3/oxford-iiit-pet")
 _PAGE = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 # MD5 as torchvision 0.29 knows them, sizes as tensorflow-datasets does

@@ -63,15 +63,19 @@ def frozen_features(trainer: Trainer, task: Any, loader: Any) -> tuple[Tensor, T
             features = _features(task, moved.images)
         parts.append((features.float().cpu(), moved.labels.cpu()))
     mine = (torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
-    if trainer.world_size == 1:
+    return in_order(trainer.world_size, mine[0]), in_order(trainer.world_size, mine[1])
+
+
+def in_order(world: int, mine: Tensor) -> Tensor:
+    """Returns the rows of a whole split on every rank, from this rank's, which are every `world`-th. All must call."""
+    if world == 1:
         return mine
-    shards: list[Any] = [None] * trainer.world_size
+    shards: list[Any] = [None] * world
     torch.distributed.all_gather_object(shards, mine)
-    count = sum(len(shard[1]) for shard in shards)
-    features, labels = torch.empty(count, mine[0].shape[1]), torch.empty(count, dtype=torch.long)
-    for rank, (part, part_labels) in enumerate(shards):
-        features[rank :: trainer.world_size], labels[rank :: trainer.world_size] = part, part_labels
-    return features, labels
+    rows = mine.new_empty(sum(map(len, shards)), *mine.shape[1:])
+    for rank, part in enumerate(shards):
+        rows[rank::world] = part
+    return rows
 
 
 def _features(task: Any, images: Tensor) -> Tensor:

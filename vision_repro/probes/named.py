@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vision_repro import probes
 from vision_repro.config import UserError, nearest
-from vision_repro.probes.features import Frozen
+from vision_repro.probes.features import Frozen, in_order
 
 IMAGES = 128
 """Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
@@ -92,12 +92,4 @@ def first_images(module: Any, count: int) -> Tensor:
         parts.append(batch.images.cpu())
         if sum(map(len, parts)) >= share:
             break
-    mine = torch.cat(parts)[:share]
-    if module.world == 1:
-        return mine
-    shards: list[Any] = [None] * module.world
-    torch.distributed.all_gather_object(shards, mine)
-    images = mine.new_empty(sum(map(len, shards)), *mine.shape[1:])
-    for rank, part in enumerate(shards):
-        images[rank :: module.world] = part
-    return images[:count]
+    return in_order(module.world, torch.cat(parts)[:share])[:count]

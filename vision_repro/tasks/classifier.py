@@ -37,6 +37,7 @@ class Classifier(Training):
         """Takes what `Training` takes."""
         super().__init__(*arguments, **settings)
         self.counts = torch.zeros(2, dtype=torch.float64)
+        self.tested: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Any:
         """Returns the model's output for uint8 images `[B, C, H, W]`: logits `[B, K]`, in training `WithAuxiliary`."""
@@ -58,25 +59,31 @@ class Classifier(Training):
         mixed = training_batch(batch, self.augmentation) if self.augmentation != "none" else Mixed(*batch)
         return self.add_train_loss(objective(self(mixed.images), mixed))
 
-    def _count(self, batch: Batch) -> None:
-        correct = (self.predict(batch.images) == batch.labels).sum()
+    def _count(self, batch: Batch) -> Tensor:
+        found = self.predict(batch.images)
+        correct = (found == batch.labels).sum()
         self.counts += torch.stack((correct, torch.tensor(len(batch.labels), device=correct.device)))
+        return found
 
     def on_validation_epoch_start(self) -> None:
         """Starts the counts of `val` at 0."""
         self.counts = self.counters(2)
 
     def on_test_epoch_start(self) -> None:
-        """Starts the counts of `test` at 0."""
-        self.counts = self.counters(2)
+        """Starts the counts of `test` at 0, and its predictions at none."""
+        self.counts, self.tested = self.counters(2), []
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Adds the batch's correct and seen images to the counts."""
         self._count(batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Adds the batch's correct and seen images to the counts."""
-        self._count(batch)
+        """Adds the batch's correct and seen images to the counts, and keeps its predictions."""
+        self.tested.append(torch.stack((self._count(batch), batch.labels), 1))
+
+    def predictions(self) -> Tensor:
+        """Returns the predicted and the given class of each image this rank has tested, int64 `[N, 2]` on the CPU."""
+        return torch.cat(self.tested).cpu()
 
     def accuracy(self, expected: int) -> float:
         """Returns top-1 accuracy (fraction in [0, 1]) over all ranks, after a validation or test pass.

@@ -125,7 +125,8 @@ class MaskedPatches(Training):
         training = self.training
         self.eval()
         try:
-            return self.pictured(images.to(self.device), self.draw(seed, PICTURE, self.positions(0, len(images))))
+            places = torch.arange(len(images), device=self.device)  # every rank has all of them
+            return self.pictured(images.to(self.device), self.draw(seed, PICTURE, places))
         finally:
             self.train(training)
 
