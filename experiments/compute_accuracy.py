@@ -5,7 +5,7 @@ question  Accuracy downstream, averaged over data sets, of ViTs, BiTs and hybrid
           for several lengths, over the FLOPs of that pre-training; and how many times the compute of a ViT a BiT needs
           for the same accuracy.
 command   make exp-compute-accuracy [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 6 minutes and cifar about 14 minutes on two cores; gpu about an hour on one GPU;
+cost      smoke seconds; cpu about 6 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU;
           paper tens of thousands of GPU-hours (`ARGS=--dry-run`)
 expected  The paper: ViTs need 2 to 4 times less compute than BiTs, hybrids are ahead of ViTs at small compute only, and
           nothing saturates. That is for 50 exaFLOPs and more, on 300 million images; at `cpu` and `cifar` it is open.
@@ -137,9 +137,9 @@ PRESETS = {
                 "vit-64x2/8", "vit-64x4/8", "vit-64x4/4", "bit-r8x0.25/2", "bit-r11x0.3125/2", "bit-r14x0.3125/2",
                 "r8x0.25/4+vit-64x4/8", "r8x0.25/2+vit-64x3/4",
             ),
-            "start": _starts("cifar10", 80, 400), "dataset": ("cifar10", "pets", "flowers17"),
+            "start": _starts("cifar10", 60, 300), "dataset": ("cifar10", "pets", "flowers17"),
         },
-        seeds=3, cost="about 14 minutes on two cores; CIFAR-10, Pets and Flowers-17, or parts of them",
+        seeds=3, cost="about 12 minutes on two cores; CIFAR-10, Pets and Flowers-17, or parts of them",
     ),
     "gpu": Preset(
         base=replace(_CIFAR, train_size=49_000, precision="auto"),
