@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = ("step", "precision", "pipeline", "figure", "contention", "jpeg", "listing_memory", "attention", "timm_train")
+NAMES = (
+    "step", "precision", "pipeline", "figure", "contention", "jpeg", "listing_memory", "attention", "ridge_path",
+    "timm_train",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -96,7 +96,7 @@ def first_steps(folder: str, runs: int) -> None:
     todo = planned(folder, runs)
     local.preload()
     session.prepare(todo, list(todo.runs))
-    place = session._places(todo, list(todo.runs), "cpu")
+    place = session.place_maker(todo, list(todo.runs), "cpu")
     moment, seeded = Path(folder) / "moment", Recorder.on_train_batch_start
 
     def on_train_batch_start(self: Any, trainer: Any, module: Any, batch: Any, index: int) -> None:

@@ -36,6 +36,20 @@ def test_digits_are_scikit_learns_in_a_fixed_split(tmp_path: Path) -> None:
     assert splits_module.checksum(arrays) == CHECKSUM
 
 
+@pytest.mark.parametrize(("name", "first"), [("digits-0-4", 0), ("digits-5-9", 5)])
+def test_halves_are_the_images_of_five_classes_in_the_splits_of_all(tmp_path: Path, name: str, first: int) -> None:
+    whole, half, sizes = data.load("digits", None, tmp_path), data.load(name, None, tmp_path), data.describe(name)
+    for part, of, count in (
+        (half.train, whole.train, sizes.train), (half.val, whole.val, sizes.val), (half.test, whole.test, sizes.test)
+    ):  # fmt: skip
+        inside = (of.labels >= first) & (of.labels < first + 5)
+        assert len(part) == count
+        assert part.images.equal(of.images[inside])
+        assert part.labels.equal(of.labels[inside] - first)
+    assert half.classes == sizes.classes == 5
+    assert half.class_names == tuple(str(first + number) for number in range(5))
+
+
 @pytest.mark.parametrize("file", ["train_images.npy", "val_labels.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["truncate", "remove", "empty"])
 def test_damaged_cache_is_rebuilt(tmp_path: Path, file: str, damage: str) -> None:

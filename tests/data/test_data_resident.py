@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 
 import vision_repro.data as data
 from vision_repro.config import UserError
+from vision_repro.data import crops
 from vision_repro.data.batch import Batch
 from vision_repro.data.resident import ResidentData
 from vision_repro.data.splits import Split, Splits
@@ -165,7 +166,7 @@ def test_datamodule_carries_what_a_run_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image_size": 32}, "--image_size=32 does not fit digits: expected 8"),
+        ({"image_size": 0}, "--image_size=0 does not fit digits: expected at least 1, such as 8"),
         ({"train_size": 1201}, "--train_size=1201 is too large"),
         ({"train_size": 9}, "--train_size=9 is too small"),
         ({"augmentation": "flop"}, '--augmentation="flop" is unknown'),
@@ -175,6 +176,58 @@ def test_datamodule_carries_what_a_run_needs(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         data.datamodule("digits", **{**SETTINGS, **change}, cache=tmp_path)
+
+
+@pytest.mark.parametrize("size", [5, 8, 12])
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "test_dataloader", "pool_dataloader"])
+def test_images_of_another_size_are_those_resized_by_torchvision(tmp_path: Path, size: int, loader: str) -> None:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    own, other = (data.datamodule("digits", **{**SETTINGS, "image_size": n}, cache=tmp_path) for n in (8, size))
+    assert other.image_size == size
+    for before, after in zip(getattr(own, loader)(), getattr(other, loader)(), strict=True):
+        expected = resize(before.images, [size, size], InterpolationMode.BILINEAR, antialias=True)
+        assert after.images.dtype == torch.uint8
+        assert after.images.equal(expected)
+        assert after.labels.equal(before.labels)
+        assert size != 8 or after.images.equal(before.images)
+
+
+def test_images_of_their_own_size_are_not_touched(tmp_path: Path) -> None:
+    made = data.datamodule("digits", **SETTINGS, cache=tmp_path)
+    found = torch.cat([batch.images for batch in made.val_dataloader()])
+    assert found.equal(data.load("digits", None, tmp_path).val.images)
+
+
+def test_views_of_resized_images_are_cut_from_the_own_pixels(tmp_path: Path) -> None:
+    made = data.datamodule("digits", **{**SETTINGS, "image_size": 14}, cache=tmp_path, views="ten")
+    first = next(iter(made.test_dataloader())).images
+    own = data.load("digits", None, tmp_path).test.images[: len(first)]
+    assert first.shape[1:] == (10, 3, 14, 14)
+    assert first.equal(crops.views(own, "ten", 14))
+
+
+def test_all_of_train_is_the_subset_and_all_of_val_and_nothing_of_test() -> None:
+    apart = Splits("toy", 99, ("x",) * 99, 2, numbered(30), _moved(7, 30), _moved(11, 37), "c")
+    for subset, first in ((None, range(30)), (torch.tensor([4, 9, 2]), (2, 4, 9))):
+        count = len(first) + 7
+        made = ResidentData(apart, subset=subset, global_batch=count, steps=3, seed=1, all_of_train=True)
+        whole = ResidentData(apart, subset=subset, global_batch=len(first), steps=3, seed=1)
+        for batch in seen(made.train_dataloader()):
+            assert sorted(batch) == [*first, *range(30, 37)]
+        assert sorted(flat(seen(made.pool_dataloader()))) == [*first, *range(30, 37)]
+        assert sorted(flat(seen(whole.train_dataloader()))) == sorted([*first] * 3)
+        assert seen(made.val_dataloader()) == [[*range(30, 37)]]
+        assert (made.expected("train"), made.expected("val")) == (count, 7)
+        assert made.subset_checksum != whole.subset_checksum
+    batch = next(iter(made.train_dataloader()))
+    assert batch.images[:, 0, 0, 0].tolist() == batch.labels.tolist()
+
+
+def _moved(count: int, by: int) -> Split:
+    plain = numbered(count)
+    return Split(plain.images + by, plain.labels + by)
 
 
 def test_unknown_data_set_gets_the_nearest_name(tmp_path: Path) -> None:

@@ -120,6 +120,28 @@ def test_training_is_the_slow_definition(listing: Listing, policy: str) -> None:
         assert labels[position] == listing.train.labels[index]
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_of_train_is_the_subset_and_all_of_val(
+    listing: Listing, tmp_path: Path, cached: bool, workers: int
+) -> None:  # fmt: skip
+    settings = {"augmentation": "none", "subset": torch.arange(3, 16), "workers": workers}
+    cache = {"decoded_cache": cached, "cache": tmp_path}
+    plain = joined(module(listing, **settings).pool_dataloader())
+    val = joined(module(listing, **settings).val_dataloader())
+    made = module(listing, **settings, **cache, all_of_train=True)
+    assert equal(joined(made.pool_dataloader()), (torch.cat((plain[0], val[0])), torch.cat((plain[1], val[1]))))
+    assert made.expected("train") == 18
+    assert made.labels("train").tolist() == [*listing.train.labels, *listing.val.labels]
+    once = module(listing, **settings, **cache, all_of_train=True, global_batch=18, steps=1)
+    images, labels = joined(once.train_dataloader())
+    assert sorted(digests(images)) == sorted(digests(torch.cat((plain[0], val[0]))))
+    assert labels.sum() == plain[1].sum() + val[1].sum()
+    test = set(digests(joined(made.test_dataloader())[0]))
+    assert not test & set(digests(images))
+    assert equal(joined(made.val_dataloader()), val)
+
+
 def test_order_and_pixels_are_the_same_with_and_without_workers(listing: Listing) -> None:
     alone, helped = (joined(module(listing, workers=workers).train_dataloader()) for workers in (0, 2))
     assert equal(alone, helped)

@@ -1,14 +1,11 @@
-import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from sklearn.linear_model import Ridge as SklearnRidge
 from torch import Tensor
 
 from vision_repro.config import UserError
-from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy, ridge, solve
+from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy, ridge
 
 
 def blobs(rows: int, columns: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -39,19 +36,6 @@ def test_ridge_is_the_slow_one(rows: int, columns: int, l2: float) -> None:
     features, labels = blobs(rows, columns, 3)
     expected = slow_weights(features.double().numpy(), labels.numpy(), 3, l2, 100.0)
     np.testing.assert_allclose(ridge(features, labels, 3, l2=l2).weights.numpy(), expected, rtol=1e-6, atol=1e-9)
-
-
-@hypothesis.settings(max_examples=25, deadline=None)
-@hypothesis.given(rows=st.integers(1, 20), columns=st.integers(1, 20), l2=st.sampled_from([1.0, 64.0, 1024.0]))
-def test_primal_is_dual_is_sklearn(rows: int, columns: int, l2: float) -> None:
-    generator = torch.Generator().manual_seed(rows * 100 + columns)
-    inputs = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-    targets = torch.randn(rows, 4, generator=generator, dtype=torch.float64)
-    primal = solve(inputs, targets, l2, dual=False)
-    torch.testing.assert_close(solve(inputs, targets, l2, dual=True), primal, rtol=1e-9, atol=1e-10)
-    torch.testing.assert_close(solve(inputs, targets, l2), primal, rtol=1e-9, atol=1e-10)
-    theirs = SklearnRidge(alpha=l2, fit_intercept=False).fit(inputs.numpy(), targets.numpy()).coef_
-    np.testing.assert_allclose(primal.numpy(), np.atleast_2d(theirs).reshape(4, columns).T, rtol=1e-8, atol=1e-10)
 
 
 def test_shots_are_nested_balanced_and_distinct() -> None:

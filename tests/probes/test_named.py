@@ -11,8 +11,9 @@ import torch
 
 from vision_repro import data, models, run
 from vision_repro.config import RunConfig, UserError, run_id
+from vision_repro.data.subset import take
 from vision_repro.launch import Launch
-from vision_repro.probes import named
+from vision_repro.probes import features, knn, linear, named
 from vision_repro.probes.attention_distance import mean_distances
 from vision_repro.recorder import Place
 from vision_repro.results import RunFolder
@@ -55,6 +56,44 @@ def test_a_run_records_the_probe_s_numbers_of_the_tested_weights(tmp_path: Path)
     weights = tmp_path / run_id(CONFIG) / "weights.ckpt"
     model.load_state_dict(torch.load(weights, weights_only=True))
     assert distances(found) == pytest.approx(expected(tmp_path, model), rel=1e-5)
+
+
+def test_feature_probes_of_a_run_share_one_extraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    extract = features.frozen_features
+
+    def note(trainer: Any, task: Any, loader: Any) -> Any:
+        found = extract(trainer, task, loader)
+        calls.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(features, "frozen_features", note)
+    config = replace(CONFIG, probes="linear knn attention_distance", shots="1", steps=40, train_size=100)
+    found = metrics(tmp_path, config)
+    assert calls == [200, 397, 100]  # val and test for the shots, and all images trained on for the others
+    model = models.build(CONFIG.model, image_size=8, classes=10).eval()
+    model.load_state_dict(torch.load(tmp_path / run_id(config) / "weights.ckpt", weights_only=True))
+    splits = data.load("digits", None, tmp_path / "cache")
+    chosen = take(splits.train.labels, 100, 0)
+    every = {"train": chosen, "val": torch.arange(200), "test": torch.arange(397)}
+    parts: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for name, indices in every.items():
+            split = getattr(splits, name)
+            inputs = split.images[indices].float() / 127.5 - 1
+            parts += [models.features(model, inputs), split.labels[indices]]
+    given = features.Features(*parts)
+    expected = linear.of_features(given, 10) | knn.of_features(given, 10)
+    assert {name: found[name]["value"] for name in expected} == pytest.approx(
+        {name: value for name, (value, _) in expected.items()}, abs=0.006
+    )
+    assert min(found["linear_accuracy"]["value"], found["knn_accuracy"]["value"]) > 0.2
+    assert found["attention_distance_l00_h00"]["unit"] == "pixels"
+
+
+def test_without_feature_probes_no_features_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "frozen_features", None)
+    assert metrics(tmp_path, CONFIG)
 
 
 def test_without_training_the_weights_of_a_run_give_its_numbers_again(tmp_path: Path) -> None:
@@ -104,10 +143,10 @@ def test_what_cannot_be_measured_is_refused_at_once(values: dict[str, Any], word
 def test_an_unknown_probe_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match='Did you mean "attention_distance"'):
         named.check(("attention_distanc",), torch.nn.Identity(), 8)
-    for name in ("named", "few_shot", "../config"):  # files here, or not, but no probes
+    for name in ("named", "few_shot", "features", "ridge", "../config"):  # files here, or not, but no probes
         with pytest.raises(UserError, match="unknown"):
             named.find(name)
-    assert "attention_distance" in named.names()
+    assert {"attention_distance", "knn", "linear"} <= set(named.names())
 
 
 def test_a_model_without_attention_is_refused_before_anything_is_trained() -> None:
