@@ -308,15 +308,15 @@ def _described(planned: Plan) -> dict[str, Any]:
 
 
 def _sources(planned: Plan) -> dict[str, Any]:
-    """Returns what the runs' provenance files have in common, and the sum of their cost."""
+    """Returns what the runs' provenance files have in common, and the sum of their cost; those upstream count."""
     found = []
-    for run in planned.runs:
+    for run in planned.all:
         file = planned.folder(run).path / "provenance.json"
         if planned.folder(run).result() is not None and file.exists():
             found.append(json.loads(file.read_text()))
     keys = ("commit", "dirty", "lock_sha256", "versions", "device", "devices", "precision", "attention", "command")
     merged = {key: _distinct(item.get(key) for item in found) for key in keys}
-    results = [result for run in planned.runs if (result := planned.folder(run).result())]
+    results = [result for run in planned.all if (result := planned.folder(run).result())]
     data = {key: _distinct(result.get(key) for result in results) for key in ("data_sha256", "subset_sha256")}
     hours = round(sum(float(item.get("device_hours", 0)) for item in found), 4)
     return {"runs": len(results), "device_hours": hours, **merged, **data}
