@@ -6,7 +6,7 @@ question  Accuracy of one ViT after fine-tuning with few and with many labels, a
           target (mean colour, 4 x 4 colours, all pixels), share of corrupted patches (50 %, 15 %) and steps. MAE
           (arXiv 2111.06377), which is not the paper's, stands beside it.
 command   make exp-masked-patch [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 8 minutes and cifar about 30 minutes on two cores; gpu about an hour on one GPU;
+cost      smoke seconds; cpu about 8 minutes and cifar about 45 minutes on two cores; gpu about an hour on one GPU;
           paper thousands of GPU-hours (`ARGS=--dry-run`)
 expected  The paper, on ImageNet: 77.9 % from scratch, 79.9 % after masked patch prediction, 4 points more after
           supervised pre-training; mean colour has the best few-shot accuracy, 50 % beats 15 %, and after 100k of 1M
@@ -159,7 +159,7 @@ PRESETS = {
         skip=partial(left_out, few=100, many=1200),
     ),
     "cifar": Preset(
-        base=_CIFAR, axes=_axes((75, 300), 500, 49000), seeds=3, cost="about 30 minutes on two cores; CIFAR-10",
+        base=_CIFAR, axes=_axes((75, 300), 500, 49000), seeds=3, cost="about 45 minutes on two cores; CIFAR-10",
         skip=partial(left_out, few=500, many=49000),
     ),
     "gpu": Preset(

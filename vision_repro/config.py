@@ -138,7 +138,7 @@ class RunConfig:
 
     def _check_weights(self) -> None:
         if self.all_of_train and "linear" in self.probe_names:
-            raise UserError("--probes=linear chooses on val, which --all_of_train=True trains on: leave one of them out.")
+            raise UserError("--probes=linear chooses on val, which --all_of_train=True trains on: leave one out.")
         if self.start and self.weights and not self.weights.startswith(RUN):
             raise UserError(f"--start={self.start} and --weights={self.weights} both say where to start: give one.")
         if self.policy == "none" and not self.weights and not self.start:
