@@ -18,9 +18,10 @@ EXPERIMENTS := $(subst _,-,$(MODULES))
 quote = '$(subst ','\'',$(1))'
 option = $(if $($(2)),$(call quote,--$(1)=$($(2))))
 OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call option,seeds,SEEDS) \
-  $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL)
+  $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL) \
+  $(call option,engine,ENGINE) $(call option,partition,PARTITION) $(call option,tasks,TASKS)
 
-.PHONY: help setup check test bench sweep lock report figure compare tables explain explore data data-check show $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep lock report figure compare tables explain explore data data-check show doctor $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -29,7 +30,8 @@ help:
 	@echo 'make bench             speed against the plain way and against the limit   [ARGS=...]'
 	@echo 'make exp-<name>        an experiment, to its figure and verdict: $(EXPERIMENTS)'
 	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
-	@echo 'make sweep FILE=...    the trials of a W&B sweep file, on this machine   [ARGS=...]'
+	@echo '                       [ENGINE=slurm PARTITION= TASKS=: as a job array, see docs/clusters.md]'
+	@echo 'make sweep FILE=...    the trials of a W&B sweep file, without an account   [ENGINE=local JOBS=2 DEVICES= ARGS="--trials=20 ..."]'
 	@echo 'make report             one static site: every claim, figure and number   [ARGS=...]'
 	@echo 'make figure OF=...     a figure again, for a paper or slides   [STYLE=iclr|neurips|cvpr|icml|nature|slides ARGS=...]'
 	@echo 'make compare A=. B=.   which numbers of two results differ by more than their noise   [ARGS=--csv=FILE]'
@@ -39,6 +41,7 @@ help:
 	@echo 'make data DATA=...     fetch a data set, or say which file to put where   [DATA_ROOT=...]'
 	@echo 'make data-check DATA=. broken files, wrong labels, images in two splits   [DATA_ROOT=...]'
 	@echo 'make show DATA=...     a picture of training images   [AUG=inception+mixup0.2 IMAGE=224 ARGS=...]'
+	@echo 'make doctor            what this machine can do, and what to do about what is missing   [DATA_ROOT=...]'
 	@echo 'make lock              resolve requirements.lock anew from pyproject.toml   [ARGS=--upgrade]'
 
 setup: $(READY)
@@ -63,8 +66,9 @@ check: $(READY)
 	$(RUN) -m mypy
 	$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
+# Two files at a time, each in one process: many tests wait for others they start. TESTS=0 runs all in this process.
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(or $(TESTS),2) --dist=loadfile $(ARGS)
 
 bench: $(READY)
 	$(RUN) -m benchmarks $(ARGS)
@@ -76,7 +80,8 @@ exp-%:
 	@echo 'There is no experiment "$*"; known: $(or $(EXPERIMENTS),none).' >&2; exit 2
 
 sweep: $(READY)
-	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) $(ARGS)
+	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) \
+	  $(filter-out '--preset=% '--seeds=% '--model=%,$(OPTIONS)) $(ARGS)
 
 report: $(READY)
 	@$(RUN) -m vision_repro.report $(ARGS)
@@ -104,6 +109,9 @@ ABOUT_DATA = $(call option,dataset,DATA) $(call option,data_root,DATA_ROOT)
 data data-check show: $(READY)
 	@$(RUN) -m vision_repro.data $(patsubst data,get,$(patsubst data-check,check,$@)) $(ABOUT_DATA) \
 	  $(call option,augmentation,AUG) $(call option,image_size,IMAGE) $(ARGS)
+
+doctor: $(READY)
+	@$(RUN) -m vision_repro.launch.doctor $(call option,data_root,DATA_ROOT) $(ARGS)
 
 lock: $(READY)
 	@$(VENV)/bin/uv pip compile --system-certs --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \

@@ -273,36 +273,3 @@ def test_the_learning_rates_are_the_outcome_of_the_committed_searches() -> None:
         models = set(data_scaling.PRESETS[preset].axes["model"])
         assert set(found.levels("model")) == models
         assert found.levels("lr") == list(data_scaling.SEARCH_GRID)
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_sweep_file_is_what_its_experiment_runs(file: Path) -> None:
-    read = sweep.read(file)
-    planned = plan(read.experiment, read.tokens, sweep=True)
-    assert len(set(planned.runs)) == len(planned.runs)
-    if file.stem.startswith("data_scaling_lr"):
-        assert {run.lr for run in planned.runs} == set(data_scaling.SEARCH_GRID)
-        sizes = planned.experiment.presets[planned.preset_name].axes["train_size"]
-        assert {run.train_size for run in planned.runs} == {sizes[0], sizes[-1]}
-    else:
-        preset = planned.experiment.presets[planned.preset_name]
-        assert set(planned.runs) == set(grid(planned.experiment, planned.preset_name, preset))
-
-
-@pytest.mark.parametrize(
-    "text", ["- 1", "method: grid", "{", "method: bayes\ncommand: [-m, experiments.data_scaling]\nparameters: {}"]
-)
-def test_a_bad_sweep_file_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "x.yaml"
-    file.write_text(text)
-    with pytest.raises(UserError):
-        sweep.read(file)
-    with pytest.raises(UserError, match="cannot be read"):
-        sweep.read(tmp_path / "missing.yaml")
-
-
-def test_sweep_files_start_the_project_s_own_interpreter() -> None:
-    for file in (ROOT / "sweeps").glob("*.yaml"):
-        command = yaml.safe_load(file.read_text())["command"]
-        assert command[:2] == ["${env}", "python"]
-        assert command[-3:] == ["-m", f"experiments.{sweep.read(file).experiment.name}", "${args}"]

@@ -23,6 +23,7 @@ from typing import IO, Any
 import yaml
 
 from vision_repro.config import RunConfig, UserError, plain, run_id
+from vision_repro.lease import Lease
 
 TABLE_NAME = "table.csv"
 PICTURES = "pictures.npz"
@@ -118,12 +119,14 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 class Lock:
     """An advisory lock on a folder that the system releases when its holder ends, however it ends.
 
-    On a file system without locks it is always free: what is written under it must be right without it too.
+    On a file system without locks, whoever waits for it has it at once, and who does not wait gets a lease (`lease`):
+    what is written under it must be right without it too.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".lock"
         self._file: IO[str] | None = None
+        self._lease: Lease | None = None
 
     def acquire(self, *, wait: bool = False) -> bool:
         """Takes the lock; returns False if another process holds it and `wait` is False."""
@@ -140,10 +143,18 @@ class Lock:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise disk_error(self.path, error) from None
+            if not wait:
+                self._lease = Lease(self.path.parent)
+                if not self._lease.acquire():
+                    self.release()
+                    return False
         return True
 
     def release(self) -> None:
         """Gives the lock back."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         if self._file is not None:
             self._file.close()
             self._file = None

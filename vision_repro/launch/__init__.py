@@ -24,6 +24,12 @@ class Launch:
     wandb_report: bool = option(False, "log figure, table and verdicts to W&B too, as one run of the group")
     checkpoint_seconds: float = option(30.0, "shortest time between two checkpoints of a run")
     compile: str = option("auto", "torch.compile: auto is on for long runs on a GPU", ("auto", "on", "off"))
+    engine: str = option("local", "who starts the runs: this process, or SLURM as a job array", ("local", "slurm"))
+    partition: str = option("", "SLURM: partition of the jobs; empty is the cluster's default")
+    tasks: int = option(0, "SLURM: array tasks that share the runs, each --jobs at a time; 0 is enough for all")
+    time_limit: str = option("", "SLURM: longest time of a job, such as 4:00:00; a stopped job goes on in the next")
+    sbatch: str = option("", 'SLURM: further options of sbatch, such as "--account=vision --gres=gpu:a100:1"')
+    only: str = option("", "ids of the runs to do, separated by spaces, and no summary after them; empty is all")
     dry_run: bool = option(False, "print the runs and their estimated cost, and stop")
 
     def __post_init__(self) -> None:
@@ -33,7 +39,10 @@ class Launch:
             UserError: naming the option, its value and what was expected.
         """
         check_choices(self)
-        for name in ("devices", "num_nodes", "accumulate", "jobs", "workers", "checkpoint_seconds"):
+        for name in ("devices", "num_nodes", "accumulate", "jobs", "workers", "tasks", "checkpoint_seconds"):
             low = 1 if name in ("devices", "num_nodes", "accumulate") else 0
             if getattr(self, name) < low:
                 raise UserError(f"--{name}={getattr(self, name)} is too small: expected at least {low}.")
+        for name in ("partition", "tasks", "time_limit", "sbatch"):
+            if getattr(self, name) and self.engine != "slurm":
+                raise UserError(f"--{name}={getattr(self, name)} is for --engine=slurm: give both or leave it out.")

@@ -22,8 +22,10 @@ WORTH_IT = 1.2
 
 
 def cores() -> int:
-    """Returns the number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of processor cores this process may use, in a SLURM job not more than it was given."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(found, int(given)) if given.isdigit() and int(given) else found
 
 
 def quiet_threads() -> None:

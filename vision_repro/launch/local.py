@@ -370,7 +370,12 @@ def _log_to(path: Any) -> Iterator[None]:
 
 def external_ranks() -> bool:
     """Returns whether torchrun or srun has started this process as one rank of several."""
-    torchrun = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
-    # SLURM_NTASKS would not do: a batch script has it too, and all it starts.
-    srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-    return torchrun or srun
+    return of_srun() or (int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ)
+
+
+def of_srun() -> bool:
+    """Returns whether srun has started this process as one task of several.
+
+    `SLURM_NTASKS` does not tell: a batch script has it too, and all it starts.
+    """
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ

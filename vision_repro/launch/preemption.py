@@ -6,7 +6,6 @@ SIGUSR1 saves inside the handler, where two ranks can wait for each other for ev
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.callbacks import Callback
 
 from vision_repro.launch import signals
+from vision_repro.launch.local import of_srun
 
 WARM_UP, TIMED = 4, 8
 """Of the first agreements between ranks, how many are left out of the timing of a step, and how many are timed."""
@@ -28,14 +28,6 @@ INTERVAL = 1.0
 """Longest time between two agreements of several ranks, once steps are timed [s]; a cluster leaves 20 s and more."""
 MOST_STEPS = 100
 KEY = "train_loss_sums"
-
-
-def of_srun() -> bool:
-    """Returns whether srun has started this process as one task of several.
-
-    `SLURM_NTASKS` does not tell: a batch script has it too, and all it starts.
-    """
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
 
 
 def environment() -> ClusterEnvironment:
@@ -105,7 +97,12 @@ class Preemption(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Adds the training losses since the last validation, a sum for each rank, to the checkpoint."""
-        sums = pl_module.all_gather(pl_module.loss_sum.to(pl_module.device)).reshape(-1)
+        own = pl_module.loss_sum.to(pl_module.device)
+        sums = [torch.zeros_like(own) for _ in range(trainer.world_size)]
+        if trainer.world_size > 1:
+            torch.distributed.all_gather(sums, own)
+        else:
+            sums = [own]
         checkpoint[KEY] = [float(item) for item in sums]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:

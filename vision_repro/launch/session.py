@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.data.places import cache_folder
-from vision_repro.launch import device, local, signals
+from vision_repro.launch import device, local, signals, slurm_trial
 
 if TYPE_CHECKING:
     from vision_repro.experiment import Plan
@@ -28,14 +28,21 @@ def do_runs(planned: Plan) -> tuple[int, bool]:
     Raises:
         UserError: for input that cannot be; no run has started then, or all were stopped.
     """
+    if slurm_trial.is_asked_for():
+        return slurm_trial.start(slurm_trial.this_command()), False
+    if planned.launch.engine == "slurm":
+        from vision_repro.launch import slurm
+
+        return slurm.do_runs(planned)
     with signals.listening():
         return _do_runs(planned)
 
 
 def _do_runs(planned: Plan) -> tuple[int, bool]:
-    waiting = [run for run in planned.all if planned.folder(run).result() is None]
+    waiting = [run for run in _chosen(planned) if planned.folder(run).result() is None]
+    whole = not planned.launch.only
     if not waiting:
-        return 0, True
+        return 0, whole
     if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not local.external_ranks():
         raise UserError(
             f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun."
@@ -51,8 +58,24 @@ def _do_runs(planned: Plan) -> tuple[int, bool]:
     prepare(planned, waiting)
     places = place_maker(planned, waiting, accelerator)
     if local.external_ranks():
-        return _in_this_process(planned, waiting, places)
-    return _in_a_pool(planned, waiting, places, accelerator)
+        code, writes = _in_this_process(planned, waiting, places)
+    else:
+        code, writes = _in_a_pool(planned, waiting, places, accelerator)
+    return code, writes and whole
+
+
+def _chosen(planned: Plan) -> list[RunConfig]:
+    """Returns the runs that `--only` names, or all.
+
+    Raises:
+        UserError: if it names one that the experiment has not.
+    """
+    names = planned.launch.only.split()
+    runs = {planned.folder(run).id: run for run in planned.all}
+    unknown = [name for name in names if name not in runs]
+    if unknown:
+        raise UserError(f"--only={planned.launch.only}: this command has no run {unknown[0]}; see {planned.root}/runs.")
+    return [run for name, run in runs.items() if name in names or not names]
 
 
 def check(planned: Plan, runs: list[RunConfig]) -> None:

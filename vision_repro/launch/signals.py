@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 CODE = 99
-"""Exit code of what was stopped and is to be continued; SLURM's batch script takes it for `put me back in the queue`."""
+"""Exit code of what was stopped and is to be continued; a batch script takes it for `put me back in the queue`."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 

@@ -41,6 +41,8 @@ def quiet_settings() -> Any:
 
     return wandb.Settings(
         init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", "30")),
+        # Without it W&B would wait for days at the end of a run whose server went away.
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", "60")),
         console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False,
     )  # fmt: skip
 

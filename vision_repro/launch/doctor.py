@@ -1,0 +1,349 @@
+"""`make doctor`: what this machine can do, and what to do about what is missing.
+
+Nothing is changed and no secret is printed. torch is imported in a child process only, beside the other questions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from vision_repro.config import UserError, describe, option, parse_single
+from vision_repro.launch import slurm, tracking
+from vision_repro.launch.device import cores, cpu_has_bf16, processor
+from vision_repro.provenance import ROOT
+from vision_repro.results import Lock
+
+MARKS = {"ok": "ok", "note": "-", "bad": "MISSING"}
+GIB = 2**30
+NEEDED = (
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "timm",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "yaml",
+    "tqdm",
+)
+"""Without one of these nothing runs."""
+CHILD_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can say about the machine."""
+
+    data_root: str | None = option(None, "folder with data sets you already have (default: $VISION_REPRO_DATA)")
+    out: str = option("outputs", "folder for runs, tables and figures")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer: `ok`, `note` (something is absent that not everybody needs) or `bad` (nothing can run)."""
+
+    state: str
+    name: str
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        line = f"  {MARKS[self.state]:<8}{self.name:<14}{self.text}"
+        return line + (f"\n{'':<24}-> {self.advice}" if self.advice else "")
+
+
+# What needs no torch
+
+
+def software() -> Iterator[Finding]:
+    """Yields Python, the packages without which nothing runs, and whether they are those of the lock file."""
+    version = sys.version_info
+    good = version >= (3, 11)
+    yield Finding("ok" if good else "bad", "Python", platform.python_version(),
+                  "" if good else "Python 3.11 or newer is needed: make setup PYTHON=python3.11")  # fmt: skip
+    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        yield Finding("bad", "packages", f"not installed: {', '.join(absent)}", "make setup")
+        return
+    differing, known = _unlocked(ROOT / "requirements.lock")
+    if not known:
+        yield Finding("note", "packages", "there is no requirements.lock to compare with")
+    elif differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        yield Finding(
+            "note", "packages", f"not as in requirements.lock: {', '.join(differing[:3])}{more}", "make setup"
+        )
+    else:
+        yield Finding("ok", "packages", f"{known} as in requirements.lock")
+
+
+def _unlocked(lock: Path) -> tuple[list[str], int]:
+    """Returns the installed packages whose version is another than the lock's, and how many could be compared."""
+    differing, known = [], 0
+    for line in lock.read_text().splitlines() if lock.exists() else ():
+        name, equals, rest = line.partition("==")
+        if not equals or line.startswith((" ", "#")):
+            continue
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # the lock has packages of other systems too
+        known += 1
+        wanted = rest.split()[0]
+        if installed != wanted:
+            differing.append(f"{name} {installed} instead of {wanted}")
+    return differing, known
+
+
+def machine() -> Iterator[Finding]:
+    """Yields processor and memory."""
+    bf16 = "with bf16" if cpu_has_bf16() else "without bf16 (runs choose fp32)"
+    yield Finding("ok", "processor", f"{cores()} cores, {processor()}, {bf16}")
+    memory = _memory()
+    if memory is not None:
+        low = memory < 4 * GIB
+        yield Finding("note" if low else "ok", "memory", f"{memory / GIB:.0f} GiB free",
+                      "a worker takes about 1 GiB: give JOBS=1" if low else "")  # fmt: skip
+
+
+def _memory() -> int | None:
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def disks(out: Path) -> Iterator[Finding]:
+    """Yields free space for results and shared memory, and whether files can be locked."""
+    yield room("results", out, 1, "--out", needed=True)
+    yield room("temporary", Path(tempfile.gettempdir()), 1, "TMPDIR")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free / GIB
+        advice = (
+            ""
+            if free >= 1
+            else "processes that decode images share them there: give --workers=0, or docker --shm-size=8g"
+        )
+        yield Finding("note" if advice else "ok", "shared memory", f"{free:.1f} GiB free", advice)
+    yield _locks(out)
+
+
+def _nearest(folder: Path) -> Path:
+    """Returns the folder, or the first above it that stands."""
+    return next((item for item in (folder.absolute(), *folder.absolute().parents) if item.is_dir()), Path("/"))
+
+
+def room(name: str, folder: Path, least: float, option: str, *, needed: bool = False) -> Finding:
+    """Returns whether a folder can be written and has `least` GiB; nothing can run without one that is `needed`."""
+    place = _nearest(folder)
+    free, may = shutil.disk_usage(place).free / GIB, os.access(place, os.W_OK)
+    advice = "" if may else f"{place} may not be written to: choose another place by {option}"
+    advice = advice or (f"free some space, or choose another place by {option}" if free < least else "")
+    state = "bad" if needed and (not may or free < 0.05) else "note" if advice else "ok"
+    return Finding(state, name, f"{free:.0f} GiB free in {folder}", advice)
+
+
+def _locks(out: Path) -> Finding:
+    place = _nearest(out)
+    try:
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            first, second = Lock(Path(folder)), Lock(Path(folder))
+            held = first.acquire() and not second.acquire()
+            first.release()
+            second.release()
+    except (OSError, UserError):
+        return Finding("note", "file locks", f"could not be tried in {place}")
+    if held:
+        return Finding("ok", "file locks", "work: several processes may share the results folder")
+    return Finding("note", "file locks", f"do not work in {place}",
+                   "results stay right, but two processes may do the same run: start one at a time")  # fmt: skip
+
+
+def wandb() -> Iterator[Finding]:
+    """Yields whether runs are logged to W&B, and where to; never the key."""
+    if importlib.util.find_spec("wandb") is None:
+        yield Finding("note", "W&B", "not installed: runs go without it, all results are the same", "make setup")
+        return
+    mode = tracking.mode()
+    parts = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    host = f"{parts.scheme}://{parts.hostname}"  # without a password, or a key, that a person put into it
+    if mode == "online":
+        yield Finding("ok", "W&B", f"online, {host}, project {os.environ.get('WANDB_PROJECT', tracking.PROJECT)}")
+    elif mode == "disabled":
+        yield Finding("note", "W&B", "off (WANDB_MODE=disabled)", "unset WANDB_MODE to log")
+    else:
+        yield Finding("note", "W&B", f"{mode}: kept on disk until `wandb sync`", "`wandb login` to log online")
+
+
+def cluster() -> Iterator[Finding]:
+    """Yields SLURM's commands and partitions."""
+    absent = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
+    if absent:
+        yield Finding("note", "SLURM", "not here", "for ENGINE=slurm, start on a login node of your cluster")
+        return
+    code, text, error = slurm.call("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
+    if code != 0:
+        yield Finding("note", "SLURM", f"installed, but does not answer: {error.splitlines()[0] if error else 'sinfo'}",
+                      "for ENGINE=slurm, start on a login node of your cluster")  # fmt: skip
+        return
+    for line in text.splitlines():
+        name, up, nodes, limit, gres = (*line.split("|"), "", "", "", "")[:5]
+        kind = gres if "gpu" in gres else "no GPUs"
+        default = ", the default" if name.endswith("*") else ""
+        yield Finding(
+            "ok", "SLURM", f"PARTITION={name.rstrip('*')}: {nodes} nodes, {kind}, {up}, at most {limit}{default}"
+        )
+
+
+# What needs torch: a child process prints it as JSON
+
+
+def with_torch(data_root: str | None) -> dict[str, Any]:
+    """Returns what torch sees of this machine, and which data sets are at hand."""
+    import torch
+
+    from vision_repro import data
+    from vision_repro.data.places import cache_folder, fetched
+
+    gpus = [
+        {"name": torch.cuda.get_device_name(index), "gib": torch.cuda.get_device_properties(index).total_memory / GIB}
+        for index in range(torch.cuda.device_count())
+    ]
+    cache = cache_folder()
+    roots = [Path(data_root)] if data_root else []
+    places = {}
+    for name in data.names():
+        if ":" not in name and name != "folder":
+            places[name] = _place(name, data.data_set(name), [*roots, fetched(cache)], cache)
+    return {
+        "torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus,
+        "bf16": bool(gpus) and torch.cuda.is_bf16_supported(),
+        "nccl": torch.distributed.is_available() and torch.distributed.is_nccl_available(),
+        "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(), "data": places,
+        "cache": str(cache),
+    }  # fmt: skip
+
+
+def _place(name: str, module: Any, roots: Sequence[Path], cache: Path) -> str:
+    """Returns where a data set seems to be, empty if nowhere; `make data-check` is what looks at it."""
+    if name.startswith("digits"):
+        return "part of scikit-learn"
+    known = getattr(module, "FOLDERS", (name,))
+    folders = known.get(name, (name,)) if isinstance(known, dict) else known
+    for root in roots:
+        for folder in (*folders, name):
+            if (root / folder).is_dir() and any((root / folder).iterdir()):
+                return str(root / folder)
+    return next((str(item) for item in sorted(cache.glob(f"{name}-*/")) if item.is_dir()), "")
+
+
+def hardware(found: dict[str, Any]) -> Iterator[Finding]:
+    """Yields what torch sees: GPUs, their arithmetic, and what several processes talk by."""
+    yield Finding("ok", "torch", f"{found['torch']}, CUDA {found['cuda'] or 'none'}")
+    if found["gpus"]:
+        names = ", ".join(f"{gpu['name']} ({gpu['gib']:.0f} GiB)" for gpu in found["gpus"])
+        yield Finding("ok", "GPUs", f"{len(found['gpus'])}: {names}; {'bf16' if found['bf16'] else 'no bf16, fp32'}")
+    elif shutil.which("nvidia-smi"):
+        yield Finding("note", "GPUs", "torch sees none, though nvidia-smi is installed",
+                      "look at `nvidia-smi`, CUDA_VISIBLE_DEVICES and the driver's version")  # fmt: skip
+    else:
+        yield Finding("note", "GPUs", "none: runs go on the processor", "PRESET=cpu is made for that")
+    parts = [name for name in ("nccl", "gloo") if found[name]]
+    wanting = found["gpus"] and not found["nccl"]
+    yield Finding("note" if wanting or not parts else "ok", "several ranks", f"by {' and '.join(parts) or 'nothing'}",
+                  "this torch has no NCCL: install a CUDA build for DEVICES=2 and more" if wanting else "")  # fmt: skip
+
+
+def data_sets(found: dict[str, str], data_root: str | None) -> Iterator[Finding]:
+    """Yields the data sets that are at hand, and how to bring the others."""
+    if data_root and not Path(data_root).is_dir():
+        yield Finding("note", "data root", f"{data_root} is no folder", "give DATA_ROOT=, or set VISION_REPRO_DATA")
+    for name, place in found.items():
+        if place:
+            yield Finding("ok", name, place)
+    absent = [name for name, place in found.items() if not place]
+    if absent:
+        yield Finding("note", "not at hand", ", ".join(absent),
+                      "make data DATA=<name> fetches it or says what goes where; or DATA_ROOT=<folder>")  # fmt: skip
+
+
+def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | None, str]]:
+    """Starts the child process; returns what waits for its answer, or for the reason why there is none."""
+    code = (
+        f"import json; from vision_repro.launch.doctor import with_torch; print(json.dumps(with_torch({data_root!r})))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+
+    def answer() -> tuple[dict[str, Any] | None, str]:
+        try:
+            text, error = process.communicate(timeout=CHILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return None, f"import torch took longer than {CHILD_SECONDS} s"
+        if process.returncode == 0:
+            return dict(json.loads(text.splitlines()[-1])), ""
+        lines = error.strip().splitlines()
+        return None, lines[-1] if lines else f"it ended with code {process.returncode}"
+
+    return answer
+
+
+def main(tokens: Sequence[str]) -> int:
+    """Prints what this machine can do; returns the exit code: 1 if nothing can run, 2 for bad input."""
+    if "--help" in tokens or "-h" in tokens:
+        print(f"What this machine can do, and what to do about what is missing.\n\n{describe(Options)}")
+        return 0
+    try:
+        options = Options(**parse_single(tokens, Options))
+    except UserError as error:
+        print(f"doctor: {error}", file=sys.stderr)
+        return 2
+    root = options.data_root or os.environ.get("VISION_REPRO_DATA")
+    answer, shown = _ask_torch(root), []
+
+    def section(title: str, findings: Iterator[Finding]) -> None:
+        print(f"{title}:", flush=True)
+        for item in findings:
+            print(item, flush=True)
+            shown.append(item)
+
+    section("Software", software())
+    section("This machine", machine())
+    section("Disks", disks(Path(options.out)))
+    section("W&B", wandb())
+    section("Cluster", cluster())
+    found, why = answer()
+    if found is None:
+        section("torch", iter([Finding("bad", "torch", f"cannot be used: {why}", "make setup")]))
+    else:
+        section("Devices", hardware(found))
+        section("Data sets", data_sets(found["data"], root))
+        section("Data cache", iter([room("free", Path(found["cache"]), 5, "VISION_REPRO_CACHE")]))
+    bad = [item.name for item in shown if item.state == "bad"]
+    print(f"Nothing can run yet: {', '.join(bad)}." if bad else "Ready: make exp-data-scaling PRESET=smoke tries it.")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
