@@ -8,6 +8,7 @@ and is flat behind its last one; it says nothing of less compute than was tried,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,11 +36,11 @@ class Point:
 
 
 def family(model: str) -> str:
-    """Returns the family of a model by its name: `vit`, `bit`, `hybrid`, for others the word before the first `-`."""
-    name = model.lower()
-    if "+vit" in name:
+    """Returns the family of a model by its name, ours or timm's: `vit`, `bit`, `hybrid`, else the name's first word."""
+    name = model.lower().removeprefix("timm:")
+    if "+vit" in name or re.match(r"vit_\w*_r\d+_s\d+_", name):
         return "hybrid"
-    return "bit" if name.startswith("resnet") else name.split("-")[0]
+    return "bit" if name.startswith("resnet") else re.split("[-_]", name)[0]
 
 
 def of_family(points: Iterable[Point], name: str) -> list[Point]:
