@@ -59,7 +59,7 @@ PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP PriorityTier=1 Gr
 OverSubscribe=NO
 PartitionName=hi Nodes=n1,n2 MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """
-CLIENT_SECONDS = 20
+CLIENT_SECONDS = 60
 
 
 @dataclass(frozen=True)
