@@ -45,7 +45,7 @@ def test_one_pre_training_serves_all_data_sets_downstream() -> None:
     for run in before:
         assert (run.dataset, run.policy, run.start, run.probes, run.shots) == ("cifar10", "steps", "", "", "")
         assert (run.train_size, run.global_batch, run.select, run.objective) == (49_000, 64, "last", "supervised")
-    assert {run.steps for run in before} == {80, 400}
+    assert {run.steps for run in before} == {60, 300}
     assert {(run.dataset, run.train_size) for run in runs} == {("cifar10", 5000), ("pets", 270), ("flowers17", 648)}
     assert {(run.policy, run.probes) for run in runs} == {("none", "linear")}
 

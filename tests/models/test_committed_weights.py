@@ -7,14 +7,14 @@ import torch
 
 from vision_repro import models
 
-# name, image size, SHA-256 of the state dict under seed 0, three logits of a perturbed model
+# name, image size, three logits of a perturbed model under seed 0; weights differ in their last bit between processors
 BEFORE = [
-    ("vit-32x1/2", 8, "11d242a9852c0792", (0.215953, -0.087353, 0.092455)),
-    ("vit-64x2/4", 32, "573668d375ee785c", (0.047245, -0.048586, 0.078118)),
-    ("bit-r11x0.25", 8, "39f1251f644e22f4", (-0.069516, 0.191721, 0.15327)),
-    ("bit-r8x0.125/2", 32, "0146c5e542012c09", (0.044039, 0.017424, 0.027031)),
-    ("r8x0.25+vit-64x1/2", 8, "23ecc67c6e5084d6", (0.094735, 0.053445, -0.183003)),
-    ("r8x0.125/2+vit-32x1/4", 32, "e5aa7b4e517e8ae8", (-0.177608, -0.001944, -0.128048)),
+    ("vit-32x1/2", 8, (0.215953, -0.087353, 0.092455)),
+    ("vit-64x2/4", 32, (0.047245, -0.048586, 0.078118)),
+    ("bit-r11x0.25", 8, (-0.069516, 0.191721, 0.15327)),
+    ("bit-r8x0.125/2", 32, (0.044039, 0.017424, 0.027031)),
+    ("r8x0.25+vit-64x1/2", 8, (0.094735, 0.053445, -0.183003)),
+    ("r8x0.125/2+vit-32x1/4", 32, (-0.177608, -0.001944, -0.128048)),
 ]
 DRAWS = "1f7c057dd0010115"
 
@@ -36,16 +36,12 @@ def same_draws() -> None:
         pytest.skip("this torch, or this processor, draws other numbers than those of the committed evidence")
 
 
-@pytest.mark.parametrize(("name", "image_size", "expected", "logits"), BEFORE)
+@pytest.mark.parametrize(("name", "image_size", "logits"), BEFORE)
 def test_a_name_builds_the_weights_it_always_did(
-    name: str, image_size: int, expected: str, logits: tuple[float, ...], same_draws: None
+    name: str, image_size: int, logits: tuple[float, ...], same_draws: None
 ) -> None:
     torch.manual_seed(0)
     model = models.build(name, image_size=image_size, classes=10)
-    found = hashlib.sha256()
-    for key, value in model.state_dict().items():
-        found.update(key.encode() + value.numpy().tobytes())
-    assert found.hexdigest()[:16] == expected
     torch.manual_seed(1)
     with torch.no_grad():
         for value in model.parameters():

@@ -79,7 +79,8 @@ def test_fused_and_explicit_attention_have_one_gradient(shift: int, relative: bo
         gradients.append([value.grad.clone() for value in layer.parameters() if value.grad is not None])
     assert len(gradients[0]) == 4 + relative
     for left, right in zip(*gradients, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+        # The gradient of a key's bias is zero: what is there is the rounding of the others.
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5 * float(left.abs().max()) + 1e-4)
 
 
 def test_the_softmax_matrix_can_be_read_and_is_zero_across_the_seam() -> None:
