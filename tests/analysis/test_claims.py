@@ -16,6 +16,7 @@ from vision_repro.analysis.claims import (
     Claim,
     Evidence,
     Judgement,
+    counted,
     equivalent,
     greater,
     judge_all,
@@ -164,3 +165,17 @@ def test_the_paper_s_number_is_written_only_where_there_is_one() -> None:
     assert "paper" not in first
     assert second["paper"] == "+2.8 points"
     assert {**second, "claim": "a", "statement": "A"} == {**first, "paper": "+2.8 points"}
+
+
+@pytest.mark.parametrize(
+    ("value", "tolerance", "verdict"),
+    [(0.72, 0.0, HOLDS), (18 / 25, 0.0, HOLDS), (0.73, 0.0, FAILS), (0.73, 0.02, HOLDS), (None, 1.0, UNTESTED)],
+)
+def test_what_is_counted_needs_no_seeds_and_is_what_was_expected_or_not(
+    value: float | None, tolerance: float, verdict: str
+) -> None:
+    found = counted(EVIDENCE, value, expected=18 / 25, tolerance=tolerance, subject="weights", metric="parameters")
+    assert found.verdict == verdict
+    assert "0.72" in found.note or value is None
+    told = counted(SMOKE, value, expected=18 / 25, subject="weights", metric="parameters")
+    assert told.verdict == UNTESTED

@@ -170,6 +170,32 @@ def equivalent(
     return Judgement(verdict, subject, interval, _join(within, obstacle, _missing(diverged), note), metric, unit)
 
 
+def counted(
+    evidence: Evidence,
+    value: float | None,
+    *,
+    expected: float,
+    tolerance: float = 0.0,
+    subject: str,
+    metric: str,
+    unit: str = "",
+    note: str = "",
+) -> Judgement:
+    """Judges the claim that something counted, which has no noise, such as FLOPs, is `expected` within `tolerance`.
+
+    `holds` or `fails`; `untested` where there is no value or the preset is no evidence. The numbers stand in the note.
+    """
+    if value is None:
+        return Judgement(UNTESTED, subject, None, _join("not counted", note), metric, unit)
+    within = f" within {tolerance:g}" if tolerance else ""
+    numbers = f"{value:.6g}, expected {expected:.6g}{within}"
+    obstacle = "" if evidence.counts else f'the preset "{evidence.preset}" is no evidence'
+    close = abs(value - expected) <= tolerance + 1e-12 * abs(expected)
+    return Judgement(
+        UNTESTED if obstacle else HOLDS if close else FAILS, subject, None, _join(numbers, obstacle, note), metric, unit
+    )
+
+
 def _obstacle(evidence: Evidence, interval: Interval, means: Sequence[float]) -> str:
     """Returns why the numbers cannot decide anything, or the empty string."""
     if not evidence.counts:
