@@ -21,6 +21,7 @@ FRESH = "random"
 RUN = "run:"
 """Begins the name of weights that another run of the same experiment leaves: `run:<its id>`."""
 OBJECTIVES = ("supervised", "mean-colour", "downsized", "pixels", "mae")
+LOSSES = ("softmax", "hinge")
 C = TypeVar("C")
 
 
@@ -99,6 +100,15 @@ class RunConfig:
     optimizer: str = option("adamw", "AdamW, or SGD with momentum 0.9", ("adamw", "sgd"), later=True)
     polyak: float = option(0.0, "factor of the Polyak average of the weights, which is tested; 0 is off", later=True)
     all_of_train: bool = option(False, "train on val too, once lr is chosen, and test the last weights", later=True)
+    loss: str = option(
+        "softmax",
+        "what classes are learned with: softmax cross-entropy, or multiclass hinge with margin 1",
+        LOSSES,
+        later=True,
+    )
+    l1: float = option(0.0, "factor of sum |W| in the loss, on weight matrices and kernels only", later=True)
+    l2: float = option(0.0, "factor of sum W^2 in the loss, on weight matrices and kernels only", later=True)
+    variant: str = option("", "experiment's name for several options at once; empty is none", later=True)
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use.
@@ -131,6 +141,16 @@ class RunConfig:
             )
         if not 0 <= self.polyak < 1:
             raise UserError(f"--polyak={self.polyak} is out of range: expected 0 (off) or a factor below 1, as 0.9999.")
+        for name in ("l1", "l2"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"--{name}={getattr(self, name)} is no factor of a penalty: expected 0 (off) or a number above 0."
+                )
+        if self.loss != "softmax" and self.objective != "supervised":
+            raise UserError(
+                f"--loss={self.loss} is for classes, and --objective={self.objective} learns none: "
+                "leave --loss out, or give --objective=supervised."
+            )
         if self.all_of_train and self.select == "best":
             raise UserError("--all_of_train=True trains on val, which can choose nothing then: give --select=last.")
         self._check_weights()

@@ -61,9 +61,11 @@ class Experiment:
     """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`).
 
     `figure` is called with the summary rows (with the table, if it `shows_seeds`), the verdicts, the preset's name and
-    the preset. `complete` fills in what a point of the grid leaves open. `before` returns the run whose weights a run
+    the preset. `complete` fills in what a point of the grid leaves open, and puts options in the place of a `variant`,
+    by which a grid that is no product of axes is one axis. `before` returns the run whose weights a run
     with a `start` starts from, `candidates` the runs of which the best on `val` gives a run its learning rate; both may
-    need further runs, and none of them is a row of the table.
+    need further runs, and none of them is a row of the table. `tables` are the metrics that `summary.md` shows, where
+    the table has them.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Experiment:
     candidates: Callable[[str, RunConfig], Sequence[RunConfig]] = lambda preset, config: ()
     default: str = "cpu"
     shows_seeds: bool = False
+    tables: tuple[str, ...] = ("test_accuracy", "few_shot_5", "linear_accuracy")
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ def _points(experiment: Experiment, name: str, preset: Preset) -> list[RunConfig
         run = replace(preset.base, experiment=experiment.name, **chosen)
         if not preset.skip(run):
             runs.append(experiment.complete(name, run))
+            if runs[-1].variant:
+                raise UserError(f'--variant="{runs[-1].variant}" is unknown to {experiment.name}: see its --help.')
     return runs
 
 
@@ -192,7 +197,7 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         launch = replace(launch, data_root=os.environ["VISION_REPRO_DATA"])
     seeds = single("seeds", values.pop("seeds", [None]))
     for key, given in values.items():
-        if len(given) > 1 and not sweep and key not in (*experiment.settings, "seed"):
+        if len(given) > 1 and not sweep and key not in (*experiment.settings, *preset.axes, "seed"):
             raise UserError(f"--{key} takes one value here: the figure compares {', '.join(experiment.settings)} only.")
     if seeds is not None and int(seeds) < 1:
         raise UserError(f"--seeds={seeds} is too small: expected at least 1.")
@@ -334,11 +339,13 @@ def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verd
     head = (
         f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
     )
-    metrics = [
-        name for name in ("test_accuracy", "few_shot_5", "linear_accuracy") if any(row.metric == name for row in rows)
-    ]
+    units = {row.metric: "%" if row.unit == "fraction" else row.unit for row in rows}
     across = planned.experiment.settings[-1]
-    tables = [f"## {name.replace('_', ' ')} [%]\n\n{to_markdown(rows, name, across)}" for name in metrics]
+    tables = [
+        f"## {name.replace('_', ' ')} [{units[name]}]\n\n{to_markdown(rows, name, across)}"
+        for name in planned.experiment.tables
+        if name in units
+    ]
     return "\n".join([head, *tables, f"## Verdicts\n\n{verdicts_to_markdown(verdicts)}", *([cost] if cost else [])])
 
 

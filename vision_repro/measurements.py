@@ -80,6 +80,7 @@ def _of_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float
     values = recorder.best["values"] if config.select == "best" else last
     names = [name for name in last if name.startswith("val_")]
     loss = "nats" if config.objective in _CLASSIFYING else "squares"
+    loss = "hinge" if config.loss == "hinge" else loss
     of_val = {name: (values[name], _UNITS.get(name, loss)) for name in names}
     return {**of_val, "train_loss": (last["train_loss"], loss)}
 

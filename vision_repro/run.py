@@ -30,7 +30,7 @@ from vision_repro.launch.preemption import Preemption, environment
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
 from vision_repro.models.head import head_keys
-from vision_repro.probes import named
+from vision_repro.probes import named, training_seconds
 from vision_repro.recorder import DivergedError, Place, Recorder
 from vision_repro.results import PICTURES, RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
@@ -106,7 +106,7 @@ def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisatio
 def task_for(config: RunConfig, model: Any, settings: dict[str, Any]) -> Training:
     """Returns the task that learns what `config.objective` names."""
     if config.objective == "supervised":
-        return Classifier(model, **settings)
+        return Classifier(model, loss=config.loss, **settings)
     if config.objective == "mae":
         return MaskedAutoencoder(model, masked=config.corrupted, seed=config.seed, **settings)
     return MaskedPatchPrediction(
@@ -138,7 +138,7 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Training, weigh
     settings = {
         "lr": _rate(config), "weight_decay": config.weight_decay, "steps": config.total_steps, "warmup": config.warmup,
         "grad_clip": config.grad_clip, "augmentation": module.device_augmentation,
-        "normalise": _normalisation(config, module), "optimizer": config.optimizer,
+        "normalise": _normalisation(config, module), "optimizer": config.optimizer, "l1": config.l1, "l2": config.l2,
     }  # fmt: skip
     return task_for(config, model, settings), loaded
 
@@ -273,11 +273,15 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     task, loaded = _task(config, place, module)
     trainer = _trainer(config, place, recorder, gauge)
     resumed = recorder.checkpoint.exists()
+    at_start = named.measure_start(config.probe_names, task.to(trainer.strategy.root_device), module)
     finite = config.policy == "none" or _fit(trainer, task, module, recorder)
     gauge.enter("evaluation")
     if finite:
-        classifies = loaded is None or loaded.head
+        classifies = config.weights != FRESH and (loaded is None or loaded.head)
         metrics = measurements.of_run(config, trainer, task, module, recorder, classifies=classifies)
+        metrics |= at_start
+        if "training_seconds" in config.probe_names:
+            metrics |= training_seconds.of_meter(gauge.seconds)
     else:
         metrics = measurements.of_diverged(config)
     if asked.lr_from:

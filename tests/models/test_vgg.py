@@ -139,6 +139,38 @@ def test_without_hidden_layers_the_features_are_the_map() -> None:
     assert not any(isinstance(item, nn.Dropout) for item in model.modules())
 
 
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("vgg11x0.125", 0.5), ("vgg11x0.125-drop0.5", 0.5), ("vgg11x0.125-bn-fc64-drop0.25", 0.25), ("vgg11-drop0", 0.0)],
+)
+def test_dropout_sets_that_fraction_of_the_hidden_units_to_zero(name: str, rate: float) -> None:
+    model = vgg(name, 32, 10)
+    drops = [item for item in model.modules() if isinstance(item, nn.Dropout)]
+    assert [drop.p for drop in drops] == [rate, rate]
+    units = drops[0].train()(torch.ones(20_000))
+    assert float((units == 0).float().mean()) == pytest.approx(rate, abs=0.02)
+    assert float(units.max()) == pytest.approx(1 / (1 - rate))
+
+
+def test_the_rate_of_dropout_changes_no_weights() -> None:
+    ours, theirs = (vgg(f"vgg11x0.125{option}", 32, 10).state_dict() for option in ("", "-drop0"))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+    assert len(ours) == len(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("vgg11-drop1", "a rate below 1"),
+        ("vgg11-drop1.5", "a rate below 1"),
+        ("vgg11-fc0-drop0.5", "no -drop, as -fc0"),
+    ],
+)
+def test_nothing_is_left_of_all_units_or_of_none(name: str, wanted: str) -> None:
+    with pytest.raises(UserError, match=f'"{name}" has no units to drop .* of: expected {wanted}'):
+        vgg(name, 32, 10)
+
+
 @pytest.mark.parametrize(("name", "hint"), [("vgg12", " Did you mean"), ("vgg119", " Did you mean"), ("vgg20", "")])
 def test_unknown_depths(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=rf"VGG depth {name[3:]} is unknown: expected one of 11, 13, 16, 19\.{hint}"):

@@ -124,7 +124,7 @@ def test_weights_without_the_classes_tell_no_accuracy(tmp_path: Path) -> None:
 def test_untrained_weights_are_measured_if_asked_for(tmp_path: Path) -> None:
     found = [metrics(tmp_path, replace(CONFIG, policy="none", weights="random", seed=seed)) for seed in (0, 1)]
     assert distances(found[0]) != distances(found[1])
-    assert all(abs(item["test_accuracy"]["value"] - 0.1) < 0.05 for item in found)  # a head of zeros names class 0
+    assert all("test_accuracy" not in item for item in found)  # chance says nothing of them
 
 
 @pytest.mark.parametrize(

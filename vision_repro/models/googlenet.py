@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from vision_repro.models.inception import Inception, Widths, auxiliary_classifier, halving_pool, unit
@@ -83,21 +84,19 @@ def _side(image_size: int) -> int:
 class GoogLeNet(nn.Module):
     """Stem, nine inception blocks, a mean over the map, a linear layer, and auxiliary classifiers in training."""
 
-    def __init__(
-        self, stem: nn.Sequential, body: OrderedDict[str, nn.Module], auxiliary: dict[str, nn.Sequential],
-        head: nn.Linear, weight: float,
-    ) -> None:  # fmt: skip
+    def __init__(self, stem: nn.Sequential, body: OrderedDict[str, nn.Module], head: nn.Linear, weight: float) -> None:
         super().__init__()
         self.stem = stem
         self.body = nn.ModuleDict(body)
-        self.auxiliary = nn.ModuleDict(auxiliary)
+        self.auxiliary = nn.ModuleDict()
         self.neck = nn.Sequential(Mean(), nn.Dropout(0.4))
         self.head = head
         self.weight = weight
 
     def _walk(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Returns the last map, and those that the auxiliary classifiers see."""
-        maps, seen = self.stem(images), []
+        # Pooling with stride 1 is several times slower in the other memory format on a CPU.
+        maps, seen = self.stem(images.contiguous(memory_format=torch.channels_last)), []
         for key, layer in self.body.items():
             maps = layer(maps)
             if key in self.auxiliary:
@@ -138,18 +137,20 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     require_size(name, image_size, 4)
     width, norm, reduced = width_factor(match["width"]), match["norm"] is not None, match["direct"] is None
     body: OrderedDict[str, nn.Module] = OrderedDict()
-    auxiliary: dict[str, nn.Sequential] = {}
     channels, side = scaled(192, width), _side(image_size)
+    taps: dict[str, tuple[int, int]] = {}
     for key, published in BLOCKS.items():
         block = Inception(channels, Widths(*(scaled(count, width) for count in published)), norm, reduced)
         body[key], channels = block, block.channels
-        if key in AUXILIARY_AFTER and not match["noaux"]:
-            auxiliary[key] = auxiliary_classifier(channels, side, width, norm, classes)
+        taps[key] = channels, side
         if key in POOLED_AFTER:
             body[POOLED_AFTER[key]], side = halving_pool(), side // 2
-    head = nn.Linear(channels, classes)
-    weight = float(match["aux"] or 0.3)
-    model = GoogLeNet(_stem(image_size, width, norm), body, auxiliary, head, weight)
-    heads = [item for key, item in model.auxiliary.named_modules() if key.endswith("head")]
-    initialise_he(model, head, *(item for item in heads if isinstance(item, nn.Linear)))
+    model = GoogLeNet(_stem(image_size, width, norm), body, nn.Linear(channels, classes), float(match["aux"] or 0.3))
+    initialise_he(model, model.head)
+    for key in () if match["noaux"] else AUXILIARY_AFTER:  # last: the other weights are drawn as without them
+        classifier = auxiliary_classifier(*taps[key], width, norm, classes)
+        final = classifier[-1]
+        assert isinstance(final, nn.Linear)
+        initialise_he(classifier, final)
+        model.auxiliary[key] = classifier
     return model

@@ -1,9 +1,11 @@
-"""VGG: `vgg<depth>[x<width>][-bn][-fc<hidden>]`, as in `vgg16`, `vgg19-bn`, `vgg11x0.25-bn` or `vgg16-bn-fc4096`.
+"""VGG: `vgg<depth>[x<width>][-bn][-fc<hidden>][-drop<rate>]`, as in `vgg16`, `vgg11x0.25-bn` or `vgg16-bn-fc4096`.
 
 `<depth>` counts the layers with weights: 11, 13, 16 or 19, the columns A, B, D and E of Table 1 of the paper (arXiv
 1409.1556). All convolutions are 3x3 with stride 1 and pad 1 pixel; five 2x2 max-poolings halve the map, after which the
 channels double until they are 512. `-bn` puts batch norm behind each convolution (torchvision; not in the paper).
 `<width>` multiplies all channels and units. `<hidden>` is the width of fc6 and fc7 [units]; `-fc0` leaves both out.
+`<rate>` is the fraction of the units of fc6 and fc7 that dropout sets to zero in training: 0.5 if nothing is said
+(section 3.1), `-drop0` for none.
 
 Deviation: up to 64 pixels fc6 and fc7 have 512 units, not 4096, which would be most of the net over a map of 1x1 pixel
 (32 pixels) or 2x2; say `-fc4096` for them.
@@ -25,8 +27,11 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
 from vision_repro.models.published import Published
 
-PATTERN = re.compile(rf"vgg(?P<depth>\d+){WIDTH_PATTERN}(?P<norm>-bn)?(?:-fc(?P<hidden>\d+))?")
-EXAMPLES = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16-bn", "vgg11x0.25-bn", "vgg16-bn-fc4096", "vgg16-bn-fc0")
+PATTERN = re.compile(
+    rf"vgg(?P<depth>\d+){WIDTH_PATTERN}(?P<norm>-bn)?(?:-fc(?P<hidden>\d+))?(?:-drop(?P<rate>\d+(?:\.\d+)?))?"
+)
+EXAMPLES = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16-bn", "vgg11x0.25-bn", "vgg16-bn-fc4096", "vgg16-bn-fc0",
+            "vgg16-drop0")  # fmt: skip
 SMALL = (("vgg11x0.125-bn", 8), ("vgg16x0.125", 32), ("vgg11x0.125-bn", 64))
 PUBLISHED = (
     Published("vgg11", 224, 132_863_336, 7.609, "torchvision, VGG11_Weights.IMAGENET1K_V1"),
@@ -67,12 +72,22 @@ def _features(counts: tuple[int, ...], channels: list[int], poolings: int, norm:
     return nn.Sequential(layers)
 
 
-def _neck(inputs: int, hidden: int) -> nn.Sequential:
+def _dropout(name: str, rate: str | None, hidden: int) -> float:
+    """Returns the fraction of units that dropout sets to zero."""
+    if rate is None:
+        return 0.5
+    if not hidden or float(rate) >= 1:
+        wanted = "a rate below 1" if hidden else "no -drop, as -fc0 leaves out the layers that it is for"
+        raise UserError(f'"{name}" has no units to drop {rate} of: expected {wanted}.')
+    return float(rate)
+
+
+def _neck(inputs: int, hidden: int, dropout: float) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for index, width in ((6, inputs), (7, hidden)) if hidden else ():
         layers[f"fc{index}"] = nn.Linear(width, hidden)
         layers[f"relu{index}"] = nn.ReLU(inplace=True)
-        layers[f"drop{index}"] = nn.Dropout(0.5)
+        layers[f"drop{index}"] = nn.Dropout(dropout)
     return nn.Sequential(layers)
 
 
@@ -80,7 +95,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """Returns the VGG `name`; its features are the units of fc7, or with `-fc0` the flattened map.
 
     Raises:
-        UserError: if the depth is unknown, the width is 0, or no pooling fits into the images.
+        UserError: if the depth is unknown, the width is 0, no unit is left, or no pooling fits into the images.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
@@ -92,6 +107,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     units = scaled(512 if image_size <= 64 else 4096, width) if match["hidden"] is None else int(match["hidden"])
     inputs = channels[-1] * side**2
     features = _features(counts, channels, poolings, match["norm"] is not None)
-    model = Plain(features, _neck(inputs, units), nn.Linear(units or inputs, classes))
+    neck = _neck(inputs, units, _dropout(name, match["rate"], units))
+    model = Plain(features, neck, nn.Linear(units or inputs, classes))
     initialise_he(model, model.head)
     return model

@@ -1,9 +1,12 @@
-"""Probes by name: a file of this package with `measure` or `of_features` is one; a run carries it out on its weights.
+"""Probes by name: a file of this package with one of these functions is one; a run carries it out on its weights.
 
     measure(model, images, normalise) -> {metric: (value, unit)}    images uint8 `[N, 3, S, S]`, as `test` has them
     of_features(features, classes) -> {metric: (value, unit)}    frozen features of all splits, extracted once for all
+    of_task(task, module) -> {metric: (value, unit)}    with the tested weights, in eval mode; data by `first`
+    at_start(task, module) -> {metric: (value, unit)}    before the first step, with the weights as they are drawn
     check(model, image_size)    optional: raises UserError, before anything is trained, for a model it cannot look into
 
+A file may have `at_start` beside one of the others. Every rank calls them and must find the same.
 Legend: N images, S their side [pixels].
 """
 
@@ -19,10 +22,12 @@ from torch import Tensor, nn
 
 from vision_repro import probes
 from vision_repro.config import UserError, nearest
+from vision_repro.data.batch import Batch
 from vision_repro.probes.features import Frozen, in_order
 
 IMAGES = 128
 """Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
+MEASURES = ("measure", "of_features", "of_task", "at_start")
 
 
 def names() -> list[str]:
@@ -31,7 +36,7 @@ def names() -> list[str]:
 
 
 def _is_probe(name: str) -> bool:
-    return hasattr(_module(name), "measure") or hasattr(_module(name), "of_features")
+    return any(hasattr(_module(name), function) for function in MEASURES)
 
 
 def _files() -> list[str]:
@@ -68,7 +73,7 @@ def check(wanted: Sequence[str], model: nn.Module, image_size: int) -> None:
 
 
 def measure(wanted: Sequence[str], task: Any, module: Any, frozen: Frozen) -> dict[str, tuple[float, str]]:
-    """Returns what the probes find: in frozen features, or in float32 in the task's model on the first test images.
+    """Returns what the probes find: in frozen features, in the task, or in float32 on the first test images.
 
     Every rank computes the same, as all of them see the same images and features.
     """
@@ -79,17 +84,44 @@ def measure(wanted: Sequence[str], task: Any, module: Any, frozen: Frozen) -> di
     for probe in probes:
         if hasattr(probe, "measure"):
             found.update(probe.measure(task.model, images, task.normalise))
-        else:
+        elif hasattr(probe, "of_features"):
             found.update(probe.of_features(frozen.all(), module.classes))
+        elif hasattr(probe, "of_task"):
+            found.update(probe.of_task(task, module))
     return found
+
+
+def measure_start(wanted: Sequence[str], task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns what the probes with `at_start` find before the first step; the state of the random numbers is kept.
+
+    A run that is continued finds the same again, as its first weights follow from its seed.
+    """
+    probes = [probe for name in wanted if hasattr(probe := find(name), "at_start")]
+    found: dict[str, tuple[float, str]] = {}
+    with torch.random.fork_rng():
+        for probe in probes:
+            found.update(probe.at_start(task, module))
+    return found
+
+
+def first(module: Any, split: str, count: int) -> Batch:
+    """Returns the first `count` images of a split, or all if it has fewer, in its order, the same on every rank.
+
+    `split` is "train" (the images that the run trains on, without augmentation), "val" or "test"; images uint8
+    `[N, 3, S, S]` and labels int64 `[N]`, on the CPU. Every rank must call it.
+    """
+    loaders = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}
+    share = -(-count // module.world)
+    parts: list[Batch] = []
+    for batch in loaders[split]():
+        parts.append(Batch(batch.images.cpu(), batch.labels.cpu()))
+        if sum(len(part.labels) for part in parts) >= share:
+            break
+    whole = (torch.cat([part[index] for part in parts])[:share] for index in range(2))
+    images, labels = (in_order(module.world, part)[:count] for part in whole)
+    return Batch(images, labels)
 
 
 def first_images(module: Any, count: int) -> Tensor:
     """Returns the first `count` images of `test`, or all if it has fewer, uint8 `[N, 3, S, S]`, on every rank."""
-    share = -(-count // module.world)
-    parts: list[Tensor] = []
-    for batch in module.test_dataloader():
-        parts.append(batch.images.cpu())
-        if sum(map(len, parts)) >= share:
-            break
-    return in_order(module.world, torch.cat(parts)[:share])[:count]
+    return first(module, "test", count).images

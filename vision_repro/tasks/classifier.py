@@ -12,30 +12,36 @@ from torch import Tensor
 
 from vision_repro.data.augment import training_batch
 from vision_repro.data.batch import Batch
-from vision_repro.data.mix import Mixed, cross_entropy
+from vision_repro.data.mix import Mixed
 from vision_repro.models.outputs import WithAuxiliary
+from vision_repro.tasks.losses import LOSSES
 from vision_repro.tasks.training import Training
 
 
-def objective(output: Tensor | WithAuxiliary, batch: Mixed) -> Tensor:
-    """Returns the mean cross-entropy of logits `[B, K]`; auxiliary classifiers add theirs, weighted (GoogLeNet, 5)."""
+def objective(output: Tensor | WithAuxiliary, batch: Mixed, loss: str = "softmax") -> Tensor:
+    """Returns the mean loss of logits `[B, K]`; auxiliary classifiers add theirs, weighted (GoogLeNet, section 5).
+
+    `loss` is "softmax" (cross-entropy) or "hinge"; penalties on the weights are not in it (`Training.add_train_loss`).
+    """
+    measure = LOSSES[loss]
     if isinstance(output, WithAuxiliary):
-        auxiliary = [cross_entropy(logits.float(), batch) for logits in output.auxiliary]
-        return cross_entropy(output.logits.float(), batch) + output.weight * torch.stack(auxiliary).sum()
-    return cross_entropy(output.float(), batch)
+        auxiliary = [measure(logits.float(), batch) for logits in output.auxiliary]
+        return measure(output.logits.float(), batch) + output.weight * torch.stack(auxiliary).sum()
+    return measure(output.float(), batch)
 
 
 class Classifier(Training):
-    """Softmax cross-entropy around `model`; accuracy as counts that are added over batches and ranks, divided once.
+    """Softmax cross-entropy, or hinge loss, around `model`; accuracy as counts added over all ranks, divided once.
 
     The model maps `[B, C, H, W]` to logits `[B, K]`, or in training to `WithAuxiliary`.
 
     Deviation: softmax instead of the sigmoid cross-entropy of ViT's pre-training; the images here carry one label.
     """
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        """Takes what `Training` takes."""
+    def __init__(self, *arguments: Any, loss: str = "softmax", **settings: Any) -> None:
+        """Takes what `Training` takes, and the `loss`: "softmax" or "hinge"."""
         super().__init__(*arguments, **settings)
+        self.loss = loss
         self.counts = torch.zeros(2, dtype=torch.float64)
         self.tested: list[Tensor] = []
 
@@ -46,18 +52,20 @@ class Classifier(Training):
     def predict(self, images: Tensor) -> Tensor:
         """Returns the class int64 `[B]` of uint8 images `[B, C, H, W]`, or `[B, V, C, H, W]` with V views of each.
 
-        Of several views the softmax outputs are averaged (AlexNet, section 4.1).
+        Of several views the softmax outputs are averaged (AlexNet, section 4.1); with the hinge loss, whose scores are
+        no logarithms of probabilities, the scores themselves.
         """
         if images.ndim == 4:
             found: Tensor = self(images).argmax(1)
             return found
-        scores: Tensor = self(images.flatten(0, 1)).float().softmax(1)
+        scores: Tensor = self(images.flatten(0, 1)).float()
+        scores = scores.softmax(1) if self.loss == "softmax" else scores
         return scores.view(*images.shape[:2], -1).mean(1).argmax(1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Returns the mean cross-entropy of an augmented batch."""
+        """Returns the mean loss of an augmented batch, with the penalties on the weights."""
         mixed = training_batch(batch, self.augmentation) if self.augmentation != "none" else Mixed(*batch)
-        return self.add_train_loss(objective(self(mixed.images), mixed))
+        return self.add_train_loss(objective(self(mixed.images), mixed, self.loss))
 
     def _count(self, batch: Batch) -> Tensor:
         found = self.predict(batch.images)

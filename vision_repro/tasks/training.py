@@ -1,9 +1,9 @@
-"""What every objective shares: the optimizer and its schedule, clipping, and the training loss of a learning curve."""
+"""What every objective shares: the optimizer, its schedule, penalties, clipping, and the loss of a learning curve."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,12 +24,12 @@ def learning_rate(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def decay_groups(task: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Returns an optimizer's parameter groups: decay on weight matrices and kernels only.
+def decayed_and_kept(task: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Returns the weight matrices and kernels, which are decayed or penalised, and the other parameters.
 
     Biases, norms and what a module names in `no_weight_decay` (class token, position embeddings, relative biases) are
     not decayed (big_vision's convention, and Swin's; the ViT paper does not say which were in 2020). Frozen parameters
-    are in neither group.
+    are in neither list.
     """
     named: Any = getattr(task, "no_weight_decay", set)
     spared = set(named())
@@ -39,8 +39,28 @@ def decay_groups(task: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         if parameter.requires_grad:
             free = parameter.ndim < 2 or name in spared
             (kept if free else decayed).append(parameter)
+    return decayed, kept
+
+
+def decay_groups(task: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns an optimizer's parameter groups: decay on weight matrices and kernels only (`decayed_and_kept`)."""
+    decayed, kept = decayed_and_kept(task)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def penalty(weights: Sequence[Tensor], l1: float, l2: float) -> Tensor:
+    """Returns `l1` sum |W| + `l2` sum W^2 over the weights; with both, the elastic net (CNN slides).
+
+    The gradient of sum W^2 is 2 W: with plain SGD, `l2` does what a weight decay of 2 `l2` does. AdamW's decay does not
+    pass through its moments, and differs.
+    """
+    parts = []
+    if l1:
+        parts += [l1 * weight.abs().sum() for weight in weights]
+    if l2:
+        parts += [l2 * weight.square().sum() for weight in weights]
+    return torch.stack(parts).sum() if parts else torch.zeros(())
 
 
 class Training(LightningModule):
@@ -62,11 +82,14 @@ class Training(LightningModule):
         augmentation: str = "none",
         normalise: Callable[[Tensor], Tensor] = to_plus_minus_one,
         optimizer: str = "adamw",
+        l1: float = 0.0,
+        l2: float = 0.0,
     ) -> None:
         """Takes an architecture for images `[B, C, H, W]`.
 
         `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off; `normalise`
-        maps uint8 images, or float ones in [0, 255], to the input of the model; `optimizer` is "adamw" or "sgd".
+        maps uint8 images, or float ones in [0, 255], to the input of the model; `optimizer` is "adamw" or "sgd"; `l1`
+        and `l2` are the factors of `penalty` in the loss of each step.
         """
         super().__init__()
         self.model = model
@@ -78,6 +101,8 @@ class Training(LightningModule):
         self.augmentation = augmentation
         self.normalise = normalise
         self.optimizer = optimizer
+        self.l1 = l1
+        self.l2 = l2
         self.loss_sum = torch.zeros(())
 
     def no_weight_decay(self) -> set[str]:
@@ -98,13 +123,17 @@ class Training(LightningModule):
         raise NotImplementedError
 
     def add_train_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss`, after adding it to the sum of `take_train_loss`."""
+        """Returns `loss` with the penalties on the weights, after adding it without them to `take_train_loss`'s sum.
+
+        So the curve shows the loss of the data, which can be compared between runs with different penalties. A rank's
+        share of a batch has the whole penalty, as losses are averaged over ranks and accumulated parts.
+        """
         # A tensor, not a logged number: reading it here would stall the device at each step.
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
-        return loss
+        return loss + penalty(decayed_and_kept(self)[0], self.l1, self.l2) if self.l1 or self.l2 else loss
 
     def take_train_loss(self) -> Tensor:
-        """Returns the sum of the training losses since the last call, and starts again at 0."""
+        """Returns the sum of the training losses, without penalties, since the last call, and starts again at 0."""
         total, self.loss_sum = self.loss_sum, torch.zeros((), device=self.device)
         return total
 

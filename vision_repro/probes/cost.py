@@ -1,0 +1,18 @@
+"""What a model costs, by the accountant: its parameters, and the FLOPs of one image in the forward pass.
+
+A multiply-add is 2 FLOPs, over all taps of a convolution. Classifiers that only help in training are among the
+parameters; their FLOPs are not counted, as they do not run on a new image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vision_repro.accounting.book import account
+from vision_repro.accounting.objectives import FLOPS_PER_MAC
+
+
+def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns `parameters` and `forward_flops` of the task's model at the image size of the data."""
+    found = account(task.model, module.image_size)
+    return {"parameters": (found.parameters, "parameters"), "forward_flops": (FLOPS_PER_MAC * found.macs(), "FLOPs")}

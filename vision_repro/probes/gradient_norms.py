@@ -1,0 +1,152 @@
+"""Gradient norms by layer: do signals vanish on their way back through a deep network (ResNet, section 4.1)?
+
+The number of a layer is the L2 norm of the gradient of the training loss with respect to its weights, divided by the L2
+norm of these weights, so that layers of different sizes can stand on one axis. Layers are convolutions and linear
+layers in the order in which an image meets them; shortcut projections and auxiliary classifiers are left out, so that
+plain and residual nets of one depth have the same numbers. A layer of zeros has no ratio and no row.
+
+The loss is the data's, with that of auxiliary classifiers and without weight penalties, on the first 256 training
+images as they are, in float32. As in training, batch norm normalises with the statistics of a batch, here parts of at
+most 64 images; unlike in training, its running statistics stay, and dropout and drop-path are off.
+
+Deviation: the paper says that it looked at the norms of the back-propagated signals and shows none; the weights'
+gradients are ours.
+Legend: N images, S their side [pixels].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vision_repro.config import UserError
+from vision_repro.data.mix import Mixed
+from vision_repro.probes import named
+from vision_repro.tasks.classifier import Classifier, objective
+
+IMAGES = 256
+PART = 64
+"""Most images that a batch norm sees at once."""
+
+
+def at_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns `gradient_norm_start_<nn>` of each layer from 01 on, with the weights as they are drawn.
+
+    Raises:
+        UserError: if the run learns no classes.
+    """
+    if not isinstance(task, Classifier):
+        raise UserError("--probes=gradient_norms takes the loss of classes: expected --objective=supervised.")
+    return _rows("gradient_norm_start", task, module)
+
+
+def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns `gradient_norm_<nn>` of each layer from 01 on, with the tested weights."""
+    return _rows("gradient_norm", task, module)
+
+
+def _rows(prefix: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    images, labels = (part.to(task.device) for part in named.first(module, "train", IMAGES))
+    norms = relative_norms(task.model, task.normalise(images), labels, task.loss)
+    numbered = enumerate(norms.values(), start=1)
+    return {f"{prefix}_{number:02}": (norm, "norm") for number, norm in numbered if norm is not None}
+
+
+def relative_norms(
+    model: nn.Module, inputs: Tensor, labels: Tensor, loss: str = "softmax"
+) -> dict[str, float | None]:  # fmt: skip
+    """Returns the ratio of each layer by its name, for inputs float32 `[N, 3, S, S]` and labels int64 `[N]`.
+
+    `loss` is "softmax" or "hinge"; a layer of zeros has None. The model is left as it was: its weights, their
+    gradients, statistics and modes.
+    """
+    layers = weighted_layers(model, inputs[:1])
+    weights = [layer.weight for layer in layers.values()]
+    with _in_training_without_noise(model):
+        gradients = _gradients(model, weights, inputs, labels, loss)
+    pairs = zip(gradients, weights, strict=True)
+    ratios = [(float(gradient.norm()), float(weight.detach().norm())) for gradient, weight in pairs]
+    return {name: above / below if below else None for name, (above, below) in zip(layers, ratios, strict=True)}
+
+
+def weighted_layers(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
+    """Returns convolutions and linear layers by name, in the order in which `inputs` `[N, 3, S, S]` meet them.
+
+    Without shortcut projections, and without auxiliary classifiers, which do not run in evaluation.
+    """
+    names: dict[nn.Module, str] = {
+        module: name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not _on_a_shortcut(model, name)
+    }
+    met: dict[str, Any] = {}
+
+    def note(module: nn.Module, arguments: Any) -> None:
+        met.setdefault(names[module], module)
+
+    handles = [module.register_forward_pre_hook(note) for module in names]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            # Not by a call: a compiled model would be compiled once more, with the hooks.
+            model.eval().forward(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        _set_modes(modes)
+    return met
+
+
+def _on_a_shortcut(model: nn.Module, name: str) -> bool:
+    """Returns whether a layer lies in the `downsample` of a residual block; Swin's merging has that name as well."""
+    before, found, _ = f".{name}.".partition(".downsample.")
+    return bool(found) and hasattr(model.get_submodule(before[1:]), "conv1")
+
+
+def _gradients(
+    model: nn.Module, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor, loss: str
+) -> list[Tensor]:  # fmt: skip
+    """Returns the gradients of the mean loss over all images, added up over parts of nearly equal size."""
+    total = [torch.zeros_like(weight) for weight in weights]
+    count = -(-len(inputs) // PART)
+    for images, classes in zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True):
+        with torch.enable_grad():
+            value = objective(model.forward(images), Mixed(images, classes), loss)
+        found = torch.autograd.grad(value, list(weights))
+        for gradient, part in zip(total, found, strict=True):
+            gradient += part * (len(images) / len(inputs))
+    return total
+
+
+@contextmanager
+def _in_training_without_noise(model: nn.Module) -> Iterator[None]:
+    """Puts the model and its batch norms, which keep their statistics, into training, all other parts into evaluation.
+
+    Should the model itself draw numbers, they are the same each time, and the generators do not notice.
+    """
+    modes = {module: module.training for module in model.modules()}
+    norms = {module: module.track_running_stats for module in modes if isinstance(module, _BatchNorm)}
+    device = next(model.parameters()).device
+    try:
+        model.eval()
+        _set_modes(dict.fromkeys((model, *norms), True))
+        for norm in norms:
+            norm.track_running_stats = False
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
+    finally:
+        for norm, tracked in norms.items():
+            norm.track_running_stats = tracked
+        _set_modes(modes)
+
+
+def _set_modes(modes: dict[nn.Module, bool]) -> None:
+    """Puts each module, and not the ones inside it, into training or evaluation."""
+    for module, training in modes.items():
+        module.training = training

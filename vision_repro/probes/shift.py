@@ -1,0 +1,50 @@
+"""Shifts: does a model still decide for the same class when the image moves by a few pixels?
+
+A convolution moves with its input, attention with position embeddings need not (ViT, section 3.1). On the first 1000
+test images, moved up, down, left and right by 1, 2, 4, ... pixels up to a quarter of their side. Accuracy and
+consistency, the fraction of images whose class stays that of the image in place, are means over the four directions.
+Consistency needs no labels: a model that is wrong but stays wrong alike is consistent, and so is one that always says
+the same; it is to be read beside accuracy.
+
+Shifts are circular: what leaves on one side enters on the other. No pixel is lost, so that all change is the model's,
+and a net of circular convolutions of stride 1 with global pooling is exactly consistent. The price is a seam that
+photographs do not have. Zhang (Making Convolutional Networks Shift-Invariant Again, ICML 2019) shifts CIFAR's images
+so; there consistency is the agreement of two random shifts, here of one shift with none, so that distances show.
+
+Legend: N images, S their side [pixels], D directions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vision_repro.probes import named
+from vision_repro.probes.decisions import IMAGES, decide, share
+
+DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""Steps down and to the right."""
+
+
+def distances(size: int) -> tuple[int, ...]:
+    """Returns the shifts [pixels] of images of side `size`: powers of two up to a quarter of it."""
+    return tuple(2**power for power in range(size.bit_length()) if 4 * 2**power <= size)
+
+
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Returns images `[N, C, S, S]` moved circularly by `down` and `right` [pixels]."""
+    return torch.roll(images, (down, right), (2, 3))
+
+
+def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns `shift_accuracy_<pixels>` and `shift_consistency_<pixels>` (fractions); 00 is the image in place."""
+    images, labels = named.first(module, "test", IMAGES)
+    still = decide(task, images)
+    found = {"shift_accuracy_00": share(still == labels)}
+    for distance in distances(images.shape[-1]):
+        moved = torch.stack([decide(task, shifted(images, distance * y, distance * x)) for y, x in DIRECTIONS])
+        found[f"shift_accuracy_{distance:02}"] = share(moved == labels)  # [D, N]
+        found[f"shift_consistency_{distance:02}"] = share(moved == still)
+    return {name: (value, "fraction") for name, value in found.items()}
