@@ -143,3 +143,17 @@ def test_numbers_are_short(number: float, text: str) -> None:
 def test_a_logarithmic_axis_refuses_zero() -> None:
     with pytest.raises(ValueError, match="no place for 0"):
         number_axis(Figure().add_subplot().xaxis, [0.0, 1.0], log=True, wide=1.0)
+
+
+def test_intervals_that_reach_below_zero_are_cut_on_a_logarithmic_axis() -> None:
+    known = [
+        SummaryRow("x", "cpu", {"kind": "a"}, f"norm_{layer:02}", "norm", t_interval([0.1, 9.0, 30.0 * layer]), 0)
+        for layer in range(1, 4)
+    ]
+    assert all(row.interval.low < 0 for row in known)
+    series = by_layer(known, "norm", {"kind": "a"}, "a")
+    panel = Curves("Norm", [series], "layer", ylog=True)
+    found = study_figure(known, (), panels=[panel], preset="cpu", notes=[])
+    low, high = found.axes[0].get_ylim()
+    assert 0 < low < series.points[0].interval.mean / 9
+    assert high > max(point.interval.high for point in series.points)

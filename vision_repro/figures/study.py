@@ -163,12 +163,15 @@ def _curves(axes: Axes, panel: Curves, looks: _Looks, wide: float) -> None:
     scale = 100.0 if percent else 1.0
     shifts = _shifts(shown, panel.xlog)
     for series in shown:
-        _line(axes, series, looks.of(series), shifts.get(series.label, 0.0), panel.xlog, scale)
+        least = _cut(shown) if panel.ylog else -math.inf
+        _line(axes, series, looks.of(series), (shifts.get(series.label, 0.0), panel.xlog), scale, least)
     places = [point.x for series in shown for point in series.points]
     if panel.mark is not None:
         axes.axhline(scale * panel.mark, color="#333333", linewidth=stroke(0.8), linestyle=_DASHED, zorder=1)
     number_axis(axes.xaxis, places, log=panel.xlog, wide=wide)
     heights = [scale * end for series in shown for point in series.points for end in _ends(point.interval)]
+    if panel.ylog:  # an interval of positive numbers may reach below 0, where a logarithmic axis has no place
+        heights = [max(end, _cut(shown)) for end in heights]
     if panel.mark is not None:
         heights.append(scale * panel.mark)
     if percent and not panel.ylog:
@@ -196,10 +199,16 @@ def _shifts(shown: Sequence[Series], log: bool) -> dict[str, float]:
     return {series.label: step * (index - (len(ours) - 1) / 2) for index, series in enumerate(ours)}
 
 
+def _cut(shown: Sequence[Series]) -> float:
+    """Returns the height at which bars on a logarithmic axis are cut: a tenth of the least mean above 0."""
+    means = [point.interval.mean for series in shown for point in series.points if point.interval.mean > 0]
+    return min(means, default=1.0) / 10
+
+
 def _line(
-    axes: Axes, series: Series, look: tuple[str, str, Any], shift: float, log: bool, scale: float
+    axes: Axes, series: Series, look: tuple[str, str, Any], aside: tuple[float, bool], scale: float, least: float
 ) -> None:  # fmt: skip
-    color, marker, dashes = look
+    (shift, log), (color, marker, dashes) = aside, look
     places = [point.x * 10**shift if log else point.x + shift for point in series.points]
     crowded = len(places) > _CROWDED
     theirs = series.look == PAPER
@@ -209,7 +218,7 @@ def _line(
         markerfacecolor="white" if theirs else color, markeredgewidth=stroke(0.8), zorder=3,
     )  # fmt: skip
     bounded = [(x, point.interval) for x, point in zip(places, series.points, strict=True) if point.interval.bounded]
-    low, high = ([scale * getattr(item, end) for _, item in bounded] for end in ("low", "high"))
+    low, high = ([max(scale * getattr(item, end), least) for _, item in bounded] for end in ("low", "high"))
     if crowded and series.joined:
         axes.fill_between([x for x, _ in bounded], low, high, color=color, alpha=0.16, linewidth=0, zorder=1)
     else:
@@ -253,7 +262,10 @@ def _seeds(panels: Sequence[Panel], rows: Sequence[SummaryRow]) -> str:
     drawn = [series for panel in panels if isinstance(panel, Curves) for series in panel.series]
     bands = any(series.joined and len(series.points) > _CROWDED for series in drawn)
     note = seeds_note(rows)
-    return note.replace("bars:", "bars and bands:") if bands else note
+    note = note.replace("bars:", "bars and bands:") if bands else note
+    logs = [panel for panel in panels if isinstance(panel, Curves) and panel.ylog]
+    cut = any(point.interval.low <= 0 for panel in logs for series in panel.series for point in series.points)
+    return f"{note}; on logarithmic axes they are cut a decade under the least mean" if cut else note
 
 
 def _papers(panels: Sequence[Panel]) -> str:

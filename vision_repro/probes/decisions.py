@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IMAGES = 1000
+IMAGES = 500
 """Test images that are changed, the first ones."""
 PART = 250
 """Images in a forward pass."""

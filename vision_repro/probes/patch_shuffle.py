@@ -3,7 +3,7 @@
 Images are cut into g x g patches, which are put back in a random order, one order an image: a function of g and of the
 image's place in the test set, so that all models and seeds see the same images. What lies inside a patch stays, the
 arrangement is lost; a ViT without position embeddings that reads the mean of its patch tokens cannot tell (ViT, section
-D.4: it sees a bag of patches). On the first 1000 test images.
+D.4: it sees a bag of patches). On the first 500 test images.
 
 Shuffled images are those of Naseer et al. (Intriguing Properties of Vision Transformers, NeurIPS 2021), and close to
 the scrambled images of Brendel and Bethge (BagNets, ICLR 2019). Edges between patches are new, and are no texture of

@@ -1,6 +1,6 @@
 """Shifts: does a model still decide for the same class when the image moves by a few pixels?
 
-A convolution moves with its input, attention with position embeddings need not (ViT, section 3.1). On the first 1000
+A convolution moves with its input, attention with position embeddings need not (ViT, section 3.1). On the first 500
 test images, moved up, down, left and right by 1, 2, 4, ... pixels up to a quarter of their side. Accuracy and
 consistency, the fraction of images whose class stays that of the image in place, are means over the four directions.
 Consistency needs no labels: a model that is wrong but stays wrong alike is consistent, and so is one that always says
