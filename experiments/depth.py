@@ -19,10 +19,11 @@ same reason, and that plain and residual nets are equal at 18 to 20 layers, whic
 
 Deviation: a quarter (VGG: an eighth) of the channels on CPUs, and 160 to 2000 steps instead of 64000 (section 4.2).
 Deviation: AdamW with warm-up and cosine decay instead of SGD, whose rate is divided by 10 twice. One rate a family:
-    1e-2 for plain and residual nets and 3e-3 for VGG, the better of 3e-3 and 1e-2 in short runs on digits, where
-    VGG-19 reaches half of the training accuracy with 1e-2. `paper` has SGD at 0.1.
+    1e-2 for plain and residual nets and 3e-3 for VGG, the better of 3e-3 and 1e-2 in short runs on digits and CIFAR-10,
+    most of all for VGG-19. `paper` has SGD at 0.1.
 Deviation: VGG with batch norm, which the paper did not have: without it, or its training in stages, VGG-19 does not
-    start in a few hundred steps. So what VGG-19 says here is on batch-normalised plain nets with pooling.
+    start in a few hundred steps. Nor fc6 and fc7 but in `paper`, whose dropout would take most of a few hundred steps;
+    names keep the paper's depth. So what VGG-19 says here is on batch-normalised plain nets with pooling.
 Deviation: bottlenecks are compared in the CIFAR layout (9n + 2 layers, as many blocks as the basic net of 6n + 2), at
     about the same number of parameters. The paper compares ResNet-50 with ResNet-34 at the same FLOPs.
 "Not worse" and equality are judged within 1.5 points; gradients have vanished below a tenth.
@@ -87,7 +88,7 @@ def _cifar_nets(depths: Sequence[int], width: str, vgg: str) -> Nets:
     plain, residual = ({depth: f"{kind}{depth}{width}" for depth in depths} for kind in ("plain", "resnet"))
     base = residual[20]
     return Nets(
-        plain, residual, {depth: f"vgg{depth}{vgg}-bn" for depth in (11, 13, 16, 19)},
+        plain, residual, {depth: f"vgg{depth}{vgg}-bn-fc0" for depth in (11, 13, 16, 19)},
         {"A": base, "B": f"{base}-projection", "C": f"{base}-allproj"}, (base, f"resnet29{width}-bottleneck"),
     )  # fmt: skip
 

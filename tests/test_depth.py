@@ -163,7 +163,7 @@ def test_gradients_that_explode_have_not_vanished() -> None:
 def test_claims_are_only_on_models_of_the_command_line() -> None:
     planned = plan(depth.EXPERIMENT, ["--model=plain20x0.25,plain56x0.25"])
     assert depth.claims("cpu", planned.preset) == []
-    planned = plan(depth.EXPERIMENT, ["--model=vgg11x0.125-bn,vgg16x0.125-bn"])
+    planned = plan(depth.EXPERIMENT, ["--model=vgg11x0.125-bn-fc0,vgg16x0.125-bn-fc0"])
     assert [claim.name for claim in depth.claims("cpu", planned.preset)] == ["vgg-gains"]
 
 
