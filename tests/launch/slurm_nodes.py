@@ -49,17 +49,19 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 KillWait=10
+MinJobAge=3600
 MessageTimeout=20
 InactiveLimit=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=8000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=8000
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=20 PreemptMode=REQUEUE \
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=120 PreemptMode=REQUEUE \
 OverSubscribe=NO
 PartitionName=hi Nodes=n1,n2 MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 """
 CLIENT_SECONDS = 60
+OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,10 @@ class Cluster:
     folder: Path
     environment: Mapping[str, str]
 
-    def run(self, *command: str) -> str:
-        """Returns what a client command prints."""
-        done = subprocess.run(
-            command, env=dict(self.environment), capture_output=True, text=True, timeout=CLIENT_SECONDS
-        )
+    def run(self, *command: str, **more: str) -> str:
+        """Returns what a client command prints; `more` are variables beside those of the cluster."""
+        environment = {**self.environment, **more}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=CLIENT_SECONDS)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
 
@@ -83,9 +84,17 @@ class Cluster:
         fields = [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines() if line]
         return {item["JobId"]: item["JobState"] for item in fields}
 
-    def start_now(self, job: str) -> None:
-        """Spares a requeued job its two minutes of waiting."""
-        self.run("scontrol", "update", f"job={job}", "StartTime=now")
+    def is_over(self, job: str) -> bool:
+        """Returns whether all elements of a job have ended and will not start again."""
+        return set(self.states(job).values()) <= OVER
+
+    def start_again(self, job: str) -> None:
+        """Spares a job that has just been requeued its two minutes of waiting, all but three seconds.
+
+        A node knows by whole seconds which of a job's starts it has ended: one in the same second it would refuse
+        ("Killing non-startable batch JobId: Job credential revoked"), and the job would fail.
+        """
+        self.run("scontrol", "update", f"job={job}", "StartTime=now+3")
 
     def logs(self) -> str:
         """Returns the ends of the logs, for a message about a failure."""
@@ -171,7 +180,7 @@ def two_nodes(folder: Path) -> Iterator[Cluster]:
     cluster = Cluster(folder, environment)
     services = _start(folder, environment)
     try:
-        if not _until(lambda: _ready(cluster), 30):
+        if not _until(lambda: _ready(cluster), 120):
             pytest.fail(f"the two nodes did not come up:\n{cluster.logs()}")
         yield cluster
     finally:

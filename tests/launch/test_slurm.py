@@ -15,16 +15,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from experiments.data_scaling import EXPERIMENT
 from tests.launch.forked import Forked
 from tests.launch.slurm_nodes import Cluster, two_nodes
+from tests.launch.wandb_server import ENTITY, Server
 from vision_repro.config import RunConfig, UserError, run_id
 from vision_repro.experiment import Plan, plan
 from vision_repro.launch import Launch, session, slurm, slurm_trial
 from vision_repro.launch.batch_script import Request, options, script, shares
 from vision_repro.launch.device import cores
 from vision_repro.launch.slurm import Jobs, levels
+from vision_repro.launch.sweep_file import grid_text
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = Launch(engine="slurm", partition="p", time_limit="4:00:00", sbatch="--account=a --time=1:00:00")
@@ -97,13 +100,20 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
         (folder / name).chmod(0o755)
 
     stand_in("scontrol", 'echo "$@" >> scontrol.txt')
+    stand_in("squeue", "echo RUNNING:None")
     return stand_in
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (99, True)])
+@pytest.mark.parametrize(("code", "state", "requeued"), [
+    (0, "RUNNING:None", False), (1, "RUNNING:None", False), (99, "RUNNING:None", True),
+    (143, "RUNNING:None", True),  # pre-empted before it could listen
+    (99, "COMPLETING:None", False),  # cancelled by a person
+    (99, "COMPLETING:TimeLimit", True), (99, "", True),
+])  # fmt: skip
 def test_the_script_outlives_a_signal_and_requeues_what_is_to_be_continued(
-    tmp_path: Path, commands: Callable[[str, str], None], code: int, requeued: bool
+    tmp_path: Path, commands: Callable[[str, str], None], code: int, state: str, requeued: bool
 ) -> None:
+    commands("squeue", f'[ "$*" = "--noheader --jobs=7_1 --format=%T:%r" ] && echo {state}')
     commands(
         "srun", f'trap "sleep 0.3; exit {code}" TERM; echo "$@" > srun.txt; for i in {{1..100}}; do sleep 0.1; done'
     )
@@ -136,13 +146,13 @@ def test_a_trial_of_an_agent_goes_on_after_a_restart_as_the_same_run(
     job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_NTASKS": "4",
            "SLURM_NNODES": "2"}  # fmt: skip
     codes = []
-    for code in ("99", "99", "0"):
+    for code in ("99", "143", "0"):
         (tmp_path / "code").write_text(code)
         process = subprocess.run(
             ["bash", str(ROOT / "sweeps/agent.sbatch"), "me/p/s"], env=os.environ | job, timeout=60
         )
         codes.append(process.returncode)
-    assert codes[1:] == [99, 0]
+    assert codes[1:] == [143, 0]
     assert (tmp_path / "wandb.txt").read_text() == "agent --count 1 --forward-signals me/p/s\n"
     tail = (f"--kill-on-bad-exit=0 {sys.executable} -m experiments.data_scaling --preset=smoke --lr=0.001 "
             "--num_nodes=2 --devices=2")  # fmt: skip
@@ -272,28 +282,28 @@ def test_a_run_that_this_command_has_not_is_told(tmp_path: Path) -> None:
 
 # The real thing: two nodes on this host
 
-RUN_SECONDS = 400
-"""Longest time for one of these tests; a fast machine needs a tenth of it."""
+RUN_SECONDS = 600
+"""Longest time for what these tests wait for; a machine with nothing else to do needs a tenth of it."""
 SMALL = (
     "--preset=smoke", "--model=vit-32x4/2", "--train_size=40", "--steps=480", "--evaluations=12",
-    "--global_batch=16", "--augmentation=crop-flip", "--shots=", "--wandb=off", "--precision=fp32", "--seeds=2",
-    "--checkpoint_seconds=0",
+    "--global_batch=16", "--augmentation=crop-flip", "--shots=", "--precision=fp32", "--checkpoint_seconds=0",
 )  # fmt: skip
+ARRAY = (*SMALL, "--wandb=off", "--seeds=2")
+TWO_RANKS = (*SMALL, "--wandb=off", "--seeds=1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with two_nodes(tmp_path_factory.mktemp("slurm") / "lab") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def uninterrupted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Metrics and weights of the small command, its runs on one process and on two, without a cluster."""
     found, warm = {}, Forked(ROOT)
-    for devices in (1, 2):
+    for devices, chosen in ((1, ARRAY), (2, TWO_RANKS)):
         out = tmp_path_factory.mktemp("alone") / "outputs"
-        chosen = SMALL if devices == 1 else (*SMALL, "--seeds=1")
         code, text = warm.run("experiments.data_scaling", (*chosen, f"--devices={devices}"), out)
         assert code == 0, text
         found |= {f"{devices} {name}": value for name, value in outcomes(out).items()}
@@ -314,37 +324,71 @@ def outcomes(out: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(cluster: Cluster, condition: Callable[[], Any], log: Path) -> Any:
+def wait_for(cluster: Cluster, condition: Callable[[], Any], log: Path, over: Callable[[], Any] = lambda: False) -> Any:
+    """Returns what the condition gives as soon as it is true; fails when it can become so no more (`over`)."""
     end = time.monotonic() + RUN_SECONDS
     while not (found := condition()):
-        if time.monotonic() > end:
+        if (over() and not condition()) or time.monotonic() > end:
             texts = "\n".join(file.read_text() for file in log.glob("**/*.log"))
             pytest.fail(f"nothing came of it\n{texts}\n{cluster.run('squeue')}\n{cluster.logs()}")
-        time.sleep(0.2)
+        time.sleep(0.3)
     return found
+
+
+def wait_until(cluster: Cluster, job: str, state: str, log: Path) -> None:
+    """Waits for a state of a job, or fails once it has ended in another."""
+    wait_for(cluster, lambda: state in cluster.states(job).values(), log, lambda: cluster.is_over(job))
+
+
+@pytest.mark.slow
+def test_a_job_comes_back_before_its_time_limit_and_after_being_cancelled_does_not(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """SLURM tells of a limit of one minute at once; what is told saves for a second and ends with code 99."""
+    (tmp_path / "train").write_text(
+        "trap 'sleep 1; exit 99' TERM USR1\n[ -z \"$SLURM_RESTART_COUNT\" ] || exit 0\n"
+        'echo trains; for i in {1..3000}; do sleep 0.1; done\n'
+    )  # fmt: skip
+    (tmp_path / "runs").write_text("a\nb\n")
+    numbers = []
+    for limit in ("1", "10"):
+        asked = options(
+            replace(LAUNCH, partition="main", sbatch="", time_limit=limit), Request("x", 1, False), tmp_path
+        )
+        (tmp_path / limit).write_text(script(asked, ["bash", f"{tmp_path}/train"], tmp_path, tmp_path / "runs"))
+        numbers.append(cluster.run("sbatch", "--parsable", str(tmp_path / limit)).strip())
+    told, cancelled = (f"{number}_0" for number in numbers)
+    log = tmp_path / f"{cancelled}.log"
+    wait_for(cluster, lambda: log.exists() and "trains" in log.read_text(), tmp_path)
+    cluster.run("scancel", cancelled)
+    wait_until(cluster, cancelled, "CANCELLED", tmp_path)
+    wait_until(cluster, told, "PENDING", tmp_path)
+    cluster.start_again(told)
+    wait_until(cluster, told, "COMPLETED", tmp_path)
+    assert cluster.states(cancelled) == {numbers[1]: "CANCELLED"}
+    assert "exit code 99" in log.read_text()
 
 
 @pytest.mark.slow
 def test_an_array_is_followed_stopped_continued_and_collected(
     tmp_path: Path, cluster: Cluster, uninterrupted: dict[str, Any]
 ) -> None:
-    command = [sys.executable, "-m", "experiments.data_scaling", *SMALL, f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "experiments.data_scaling", *ARRAY, f"--out={tmp_path}"]
     more = ["--engine=slurm", "--partition=main", "--tasks=2"]
-    with (tmp_path / "follow.log").open("w") as log:
-        follower = subprocess.Popen([*command, *more], cwd=ROOT, env=dict(cluster.environment), stdout=log, stderr=log)
-    runs, jobs = tmp_path / "data_scaling" / "runs", Jobs(tmp_path / "data_scaling" / "slurm")
-    # Not later: on a fast machine a run takes a few seconds, on a slow one scancel does.
-    stopped = wait_for(cluster, lambda: next(runs.glob("*/log.txt"), None), tmp_path).parent.name
-    element = next(name for name, ids in jobs.elements().items() if stopped in ids)
-    cluster.run("scancel", "--signal=USR1", element)
-    wait_for(cluster, lambda: "PENDING" in cluster.states(element).values(), tmp_path)
-    cluster.start_now(element)
-    assert follower.wait(RUN_SECONDS) == 0, (tmp_path / "follow.log").read_text()
-    words = (jobs.folder / f"{element}.log").read_text()
+    with (tmp_path / "follow.log").open("w") as log, subprocess.Popen(
+        [*command, *more], cwd=ROOT, env=dict(cluster.environment), stdout=log, stderr=log
+    ) as follower:  # fmt: skip
+        try:
+            element = _stop_one(tmp_path, cluster, follower)
+            code = follower.wait(RUN_SECONDS)
+        finally:
+            follower.kill()
+    text = (tmp_path / "follow.log").read_text()
+    assert code == 0, text
+    words = (tmp_path / "data_scaling" / "slurm" / f"{element}.log").read_text()
     assert "Stopped by a signal: 0 of 1 runs are done, 1 saved" in words
     assert {f"1 {name}": value for name, value in outcomes(tmp_path).items()}.items() <= uninterrupted.items()
     assert len(outcomes(tmp_path)) == 2
-    text = (tmp_path / "follow.log").read_text()
     assert "Submitted job" in text
     assert "Figure, table and verdicts" in text
     assert len(list((tmp_path / "data_scaling").glob("*/figure.png"))) == 1
@@ -352,6 +396,18 @@ def test_an_array_is_followed_stopped_continued_and_collected(
     again = subprocess.run([*command, *more], cwd=ROOT, env=dict(cluster.environment), capture_output=True, text=True)
     assert again.returncode == 0
     assert "Submitted" not in again.stderr
+
+
+def _stop_one(out: Path, cluster: Cluster, follower: subprocess.Popen[bytes]) -> str:
+    """Stops the first run that starts and has it go on; returns the element of the array that has it."""
+    runs, jobs = out / "data_scaling" / "runs", Jobs(out / "data_scaling" / "slurm")
+    # Not later: on a fast machine a run takes a few seconds, on a slow one scancel does.
+    log = wait_for(cluster, lambda: next(runs.glob("*/log.txt"), None), out, lambda: follower.poll() is not None)
+    element = next(name for name, ids in jobs.elements().items() if log.parent.name in ids)
+    cluster.run("scancel", "--signal=USR1", element)
+    wait_until(cluster, element, "PENDING", out)
+    cluster.start_again(element)
+    return element
 
 
 @pytest.mark.slow
@@ -362,19 +418,58 @@ def test_two_nodes_train_together_are_pre_empted_and_end_bitwise_as_one_machine(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(ROOT)
     (expected,) = (name.removeprefix("2 ") for name in uninterrupted if name.startswith("2 "))
-    command = [sys.executable, "-m", "experiments.data_scaling", *SMALL, f"--out={tmp_path}", "--num_nodes=2"]
+    command = [sys.executable, "-m", "experiments.data_scaling", *TWO_RANKS, f"--out={tmp_path}", "--num_nodes=2"]
     launch = Launch(engine="slurm", partition="main", num_nodes=2, time_limit="10")
     jobs = Jobs(tmp_path / "data_scaling" / "slurm")
-    number = jobs.submit(launch, Request("two", 1, gpus=False), command, [[expected]])
+    element = f"{jobs.submit(launch, Request('two', 1, gpus=False), command, [[expected]])}_0"
     folder = tmp_path / "data_scaling" / "runs" / expected
-    wait_for(cluster, (folder / "config.yaml").exists, tmp_path)
+    wait_for(cluster, (folder / "config.yaml").exists, tmp_path, lambda: cluster.is_over(element))
     # A job of more importance takes both nodes.
     first = cluster.run("sbatch", "--parsable", "--partition=hi", "--nodes=2", "--exclusive", "--output=/dev/null",
                         "--wrap=sleep 1").strip()  # fmt: skip
-    wait_for(cluster, lambda: "PENDING" in cluster.states(f"{number}_0").values(), tmp_path)
-    wait_for(cluster, lambda: "COMPLETED" in cluster.states(first).values(), tmp_path)
+    wait_until(cluster, element, "PENDING", tmp_path)
+    wait_until(cluster, first, "COMPLETED", tmp_path)
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] < 480
-    cluster.start_now(f"{number}_0")
-    wait_for(cluster, lambda: "COMPLETED" in cluster.states(f"{number}_0").values(), tmp_path)
+    cluster.start_again(element)
+    wait_until(cluster, element, "COMPLETED", tmp_path)
     assert outcomes(tmp_path)[expected] == uninterrupted[f"2 {expected}"]
-    assert "Stopped by a signal" in (jobs.folder / f"{number}_0.log").read_text()
+    assert "Stopped by a signal" in (jobs.folder / f"{element}.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_sweep_trains_on_two_nodes_is_stopped_and_goes_on_as_the_same_wandb_run(
+    tmp_path: Path, cluster: Cluster, uninterrupted: dict[str, Any]
+) -> None:
+    """The job script of the sweeps, the real `wandb agent`, and the small server in W&B's place."""
+    server = Server()
+    server.start()
+    sweep = yaml.safe_load(grid_text(EXPERIMENT, "smoke"))
+    words = [token.removeprefix("--").partition("=") for token in (*SMALL, "--seed=0", f"--out={tmp_path}")]
+    sweep["parameters"] = {name: {"value": yaml.safe_load(value) if value else ""} for name, _, value in words}
+    server.on_upsertsweep({"config": yaml.safe_dump(sweep), "projectName": "p"})
+    variables = server.environment | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{cluster.environment['PATH']}", "WANDB_DIR": str(tmp_path),
+        "VISION_REPRO_TRIALS": str(tmp_path / "trials"), "VISION_REPRO_CACHE": str(tmp_path / "cache"),
+    }  # fmt: skip
+    number = cluster.run(
+        "sbatch", "--parsable", "--array=1-1", "--partition=main", "--nodes=2", "--cpus-per-task=1", "--time=20",
+        f"--chdir={ROOT}", f"--output={tmp_path}/%A_%a.log", str(ROOT / "sweeps/agent.sbatch"), f"{ENTITY}/p/sweep0",
+        **variables,
+    ).strip()  # fmt: skip
+    element = f"{number}_1"
+    runs = tmp_path / "data_scaling" / "runs"
+    wait_for(cluster, lambda: list(runs.glob("*/config.yaml")), tmp_path, lambda: cluster.is_over(element))
+    cluster.run("scancel", "--signal=USR1", element)
+    wait_until(cluster, element, "PENDING", tmp_path)
+    assert list((tmp_path / "trials").iterdir()) == [tmp_path / "trials" / f"{element}.json"]
+    cluster.start_again(element)
+    wait_until(cluster, element, "COMPLETED", tmp_path)
+    ((name, outcome),) = outcomes(tmp_path).items()
+    assert outcome == uninterrupted[f"2 {name}"]
+    assert "Stopped by a signal" in (tmp_path / f"{element}.log").read_text()
+    assert list((tmp_path / "trials").iterdir()) == []
+    (run,) = server.runs.values()
+    assert (run.state, run.sweep) == ("finished", "sweep0")
+    assert len(run.points("val_accuracy")) == 12
+    assert run.summary["test_accuracy"] == outcome[0]["test_accuracy"]["value"]
+    server.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import data_scaling
+from experiments import data_scaling, masked_patch
 from tests.launch.forked import Forked
 from tests.launch.wandb_server import ENTITY, Server
 from vision_repro.analysis.table import Table
@@ -81,6 +81,30 @@ def test_agents_run_the_runs_of_the_experiment_into_its_table(server: Server, tm
         result = planned.folder(run).result()
         assert result is not None
         assert trial.points("val_accuracy") == [result["metrics"]["val_accuracy"]["value"]]
+
+
+@pytest.mark.slow
+def test_the_run_that_a_trial_starts_from_does_not_become_its_wandb_run(server: Server, tmp_path: Path) -> None:
+    """A trial that must pre-train first: W&B has the fine-tuning only, under the id that the agent gave."""
+    chosen = {"start": "mean-colour", "policy": "steps", "train_size": 20, "out": str(tmp_path / "out")}
+    sweep = yaml.safe_load(grid_text(masked_patch.EXPERIMENT, "smoke"))
+    sweep["parameters"] |= {name: {"value": value} for name, value in chosen.items()}
+    server.on_upsertsweep({"config": yaml.safe_dump(sweep), "projectName": "p"})
+    text = wandb(tmp_path, server, "agent", "--count=1", f"{ENTITY}/p/sweep0")
+    tokens = ["--preset=smoke", *(f"--{name}={value}" for name, value in chosen.items())]
+    planned = plan(masked_patch.EXPERIMENT, tokens)
+    (run,), (before,) = planned.runs, planned.before
+    result, first = planned.folder(run).result(), planned.folder(before).result()
+    assert result is not None, text
+    assert first is not None, text
+    assert not list(planned.folder(before).path.glob("wandb"))
+    (trial,) = server.runs.values()
+    assert (trial.name, trial.state, trial.sweep) == ("trial0", "finished", "sweep0")
+    assert {key: trial.config[key]["value"] for key in plain(run)} == plain(run)
+    assert trial.display.endswith("seed=0")
+    assert "start=mean-colour" in trial.display
+    assert trial.points("val_accuracy") == [result["metrics"]["val_accuracy"]["value"]]
+    assert trial.summary["test_accuracy"] == result["metrics"]["test_accuracy"]["value"]
 
 
 @pytest.fixture(scope="module")

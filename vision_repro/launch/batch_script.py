@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_repro.launch import Launch
-from vision_repro.launch.signals import CODE
+from vision_repro.launch.signals import CONTINUED
 
 NOTICE = 60
 """How long before its time limit a job is told of it [s]; SLURM tells up to a minute earlier."""
 
 # srun goes to the background, as a shell hears no signal while it waits for a command. The shell only notes that one
 # came: SLURM has sent it to the ranks too. They save and end one after the other, which must not kill those that still
-# save; and `wait`, cut short by a signal, is asked again for the true exit code.
+# save; and `wait`, cut short by a signal, is asked again for the true exit code. SLURM takes back even a job that a
+# person has cancelled, if it asks: what is ended already, and not by its time limit, must not ask.
 END = f"""
 # srun does not take over by itself what sbatch was asked for, since SLURM 22.05
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
@@ -28,9 +29,13 @@ while [ -n "$again" ]; do
     wait "$step"
     code=$?
 done
-if [ "$code" = {CODE} ]; then
-    scontrol requeue "${{{{SLURM_ARRAY_JOB_ID}}}}_${{{{SLURM_ARRAY_TASK_ID}}}}"
-fi
+case "$code" in {" | ".join(map(str, CONTINUED))})
+    job="${{{{SLURM_ARRAY_JOB_ID}}}}_${{{{SLURM_ARRAY_TASK_ID}}}}"
+    state=$(squeue --noheader --jobs="$job" --format=%T:%r)
+    if [ "${{{{state%%:*}}}}" != COMPLETING ] || [ "${{{{state#*:}}}}" = TimeLimit ]; then
+        scontrol requeue "$job"
+    fi ;;
+esac
 exit "$code"
 """
 

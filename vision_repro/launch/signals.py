@@ -17,6 +17,8 @@ from types import FrameType
 CODE = 99
 """Exit code of what was stopped and is to be continued; a batch script takes it for `put me back in the queue`."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+CONTINUED = (CODE, *(128 + number for number in SIGNALS))
+"""Exit codes, as a shell sees them, of what was stopped: saved, or ended by the signal while it was still starting."""
 
 
 class Stopped(SystemExit):

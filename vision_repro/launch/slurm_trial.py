@@ -34,9 +34,9 @@ def ranks(environment: Mapping[str, str]) -> list[str]:
 
 
 def start(arguments: Sequence[str]) -> int:
-    """Carries out the command `arguments` on all ranks of the job; returns its exit code, 99 if it is to be continued.
+    """Carries out the command `arguments` on all ranks of the job; returns its exit code.
 
-    The agent's variables are kept until the trial has ended in any other way.
+    The agent's variables are kept until the trial has ended otherwise than by a signal.
     """
     file = Path(os.environ[VARIABLE])
     kept = {name: os.environ[name] for name in OF_A_TRIAL if name in os.environ}
@@ -67,7 +67,7 @@ def _carry_out(file: Path, arguments: Sequence[str], more: Mapping[str, str]) ->
     # SLURM, and the agent's group, send signals to srun's tasks and to this process; it has only to outlive them.
     with signals.listening():
         code = subprocess.call(command, env=environment)
-    if code != signals.CODE:
+    if code not in signals.CONTINUED:
         file.unlink(missing_ok=True)
     return code
 
