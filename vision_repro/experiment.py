@@ -15,7 +15,7 @@ import yaml
 
 from vision_repro.accounting import ledger_text
 from vision_repro.analysis.claims import Claim, Evidence, Verdict, judge_all
-from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_markdown
+from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_lines, to_markdown
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
 from vision_repro.config import (
@@ -33,6 +33,9 @@ from vision_repro.config import (
 from vision_repro.launch import Launch, wandb_report
 from vision_repro.launch.device import quiet_threads
 from vision_repro.results import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, write_atomic, write_table
+
+WIDEST = 6
+"""Columns that a table of one metric in `summary.md` has at most; with more levels, settings are lines."""
 
 
 @dataclass(frozen=True)
@@ -339,13 +342,13 @@ def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verd
     head = (
         f"# {planned.experiment.name}, preset {planned.preset_name}{planned.changed}\n\n{planned.experiment.question}\n"
     )
-    units = {row.metric: "%" if row.unit == "fraction" else row.unit for row in rows}
+    shown = [name for name in planned.experiment.tables if any(row.metric == name for row in rows)]
     across = planned.experiment.settings[-1]
-    tables = [
-        f"## {name.replace('_', ' ')} [{units[name]}]\n\n{to_markdown(rows, name, across)}"
-        for name in planned.experiment.tables
-        if name in units
-    ]
+    if max((len({row.setting[across] for row in rows if row.metric == name}) for name in shown), default=0) > WIDEST:
+        tables = [f"## Results\n\n{to_lines(rows, shown)}"]
+    else:
+        units = {row.metric: "%" if row.unit == "fraction" else row.unit for row in rows}
+        tables = [f"## {name.replace('_', ' ')} [{units[name]}]\n\n{to_markdown(rows, name, across)}" for name in shown]
     return "\n".join([head, *tables, f"## Verdicts\n\n{verdicts_to_markdown(verdicts)}", *([cost] if cost else [])])
 
 

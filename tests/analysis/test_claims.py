@@ -97,7 +97,7 @@ def test_equivalent_gives_each_verdict() -> None:
     assert equivalent(EVIDENCE, close, margin=0.002, subject="a").verdict == UNDECIDED
     assert equivalent(EVIDENCE, CLEAR, margin=0.05, subject="a").verdict == FAILS
     assert equivalent(EVIDENCE, negative(CLEAR), margin=0.05, subject="a").verdict == FAILS
-    assert "margin 0.05" in equivalent(EVIDENCE, CLEAR, margin=0.05, subject="a").reason
+    assert "margin 5 points" in equivalent(EVIDENCE, CLEAR, margin=0.05, subject="a").reason
     with pytest.raises(ValueError, match="above 0"):
         equivalent(EVIDENCE, close, margin=0, subject="a")
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from vision_repro.analysis.summary import summarise, to_csv, to_markdown
+from vision_repro.analysis.summary import summarise, to_csv, to_lines, to_markdown
 from vision_repro.analysis.table import Row, Table
 
 
@@ -73,3 +73,16 @@ def test_settings_that_hide_a_column_are_refused() -> None:
     with pytest.raises(ValueError, match="no column"):
         summarise(Table(ROWS), ("architecture",))
     assert summarise(Table([]), SETTINGS) == []
+
+
+def test_lines_have_a_column_a_metric_and_no_interval_where_all_seeds_agree() -> None:
+    found = to_lines(summarise(Table(ROWS), SETTINGS), ("test_accuracy", "train_images", "never_measured"))
+    assert found.splitlines() == [
+        "| model | train_size | test accuracy [%] | train images [count] |",
+        "| --- | --- | --- | --- |",
+        "| bit | 20 | diverged (2 diverged) |  |",
+        "| bit | 1200 | 95.0 (one seed) |  |",
+        "| vit | 20 | 20.0 [-4.8, 44.8] | 20 |",
+        "| vit | 1200 | 91.0 [78.3, 103.7] (1 diverged) |  |",
+    ]
+    assert to_lines([], ("test_accuracy",)).count("\n") == 2

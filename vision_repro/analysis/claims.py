@@ -7,6 +7,7 @@ intervals are not corrected for the number of claims: with many claims at the 95
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -166,7 +167,7 @@ def equivalent(
     inside = -margin < interval.low and interval.high < margin
     outside = interval.low > margin or interval.high < -margin
     verdict = UNTESTED if obstacle else HOLDS if inside else FAILS if outside else UNDECIDED
-    within = f"equivalence margin {margin:g}"
+    within = f"equivalence margin {in_points(margin, unit)}"
     return Judgement(verdict, subject, interval, _join(within, obstacle, _missing(diverged), note), metric, unit)
 
 
@@ -207,6 +208,13 @@ def _obstacle(evidence: Evidence, interval: Interval, means: Sequence[float]) ->
     if not interval.spread:
         return "all seeds give the same number, so the noise is not measured"
     return ""
+
+
+def in_points(margin: float, unit: str = "fraction") -> str:
+    """Returns a margin as it is shown beside estimates: fractions as percentage points."""
+    if unit != "fraction":
+        return f"{margin:g}"
+    return f"{100 * margin:g} point" + ("" if math.isclose(margin, 0.01) else "s")
 
 
 def _missing(diverged: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater, in_points
 from vision_repro.analysis.intervals import differences, slopes, t_interval
 
 TENFOLD = 1.0
@@ -38,7 +38,7 @@ def not_worse(
 
     Not the equality of both: a better `first` lets it hold as well.
     """
-    found = higher(evidence, first, second, metric=metric, note=f"not worse by {margin:g}")
+    found = higher(evidence, first, second, metric=metric, note=f"not worse by {in_points(margin)}")
     gap = differences(*(evidence.values(metric, model=model) for model in (first, second)))
     shifted = greater(evidence, {seed: value + margin for seed, value in gap.items()}, subject=found.subject)
     # At the ceiling both are as good as can be measured, which says nothing of the next harder data.

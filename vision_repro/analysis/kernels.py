@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, counted, greater
+from vision_repro.analysis.claims import Evidence, Judgement, counted, greater, in_points
 from vision_repro.analysis.intervals import differences
 
 
@@ -70,7 +70,7 @@ def not_worse(evidence: Evidence, first: str, second: str, margin: float) -> Jud
     found = greater(
         evidence, raised, subject=f"{first} minus {second}", means=[fmean(each.values()) for each in (a, b) if each],
         diverged=sum(evidence.diverged(model=model) for model in (first, second)),
-        note=f"margin {margin:g}",
+        note=f"margin {in_points(margin)}",
     )  # fmt: skip
     shown = found.estimate
     assert shown is not None

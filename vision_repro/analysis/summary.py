@@ -96,13 +96,34 @@ def to_markdown(rows: Sequence[SummaryRow], metric: str, across: str) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def to_lines(rows: Sequence[SummaryRow], metrics: Sequence[str]) -> str:
+    """Returns a Markdown table with a line for each setting and a column for each of the metrics that there are.
+
+    Fractions are shown as percent, as in `to_markdown`; what is the same for all seeds stands without an interval.
+    """
+    units = {row.metric: "%" if row.unit == "fraction" else row.unit for row in rows}
+    shown = [metric for metric in metrics if metric in units]
+    lines: dict[tuple[Level, ...], dict[str, str]] = {}
+    for row in rows:
+        if row.metric in shown:
+            lines.setdefault(tuple(row.setting.values()), {})[row.metric] = _cell(row)
+    heads = [name.replace("_", " ") + (f" [{units[name]}]" if units[name] != name else "") for name in shown]
+    head = [*(list(rows[0].setting) if rows else []), *heads]
+    body = [[*map(str, line), *(cells.get(metric, "") for metric in shown)] for line, cells in lines.items()]
+    return "".join("| " + " | ".join(line) + " |\n" for line in (head, ["---"] * len(head), *body))
+
+
 def _cell(row: SummaryRow) -> str:
     lost = f" ({row.diverged} diverged)" if row.diverged else ""
     if row.n == 0:
         return f"diverged{lost}" if lost else ""
     low, mean, high = (_shown(number, row.unit) for number in (row.interval.low, row.interval.mean, row.interval.high))
+    if row.interval.bounded and not row.interval.spread and row.unit != "fraction":
+        return mean + lost
     return (f"{mean} [{low}, {high}]" if row.interval.bounded else f"{mean} (one seed)") + lost
 
 
 def _shown(number: float, unit: str) -> str:
-    return f"{100 * number:.1f}" if unit == "fraction" else f"{number:.6g}"
+    if unit == "fraction":
+        return f"{100 * number:.1f}"
+    return f"{number:,.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:.6g}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, greater
+from vision_repro.analysis.claims import Evidence, Judgement, greater, in_points
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.table import Row, Table
@@ -67,7 +67,9 @@ def no_worse(
     if margin < 0:
         raise ValueError(f"a margin must be 0 or more, not {margin}")
     subject = f"{first} minus {second} from {start}"
-    judged = _judged(evidence, first, second, start, datasets, subject=subject, shift=margin, note=f"margin {margin:g}")
+    judged = _judged(
+        evidence, first, second, start, datasets, subject=subject, shift=margin, note=f"margin {in_points(margin)}"
+    )
     if judged.estimate is None:
         return judged
     low, mean, high = (getattr(judged.estimate, name) - margin for name in ("low", "mean", "high"))
