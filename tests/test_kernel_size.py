@@ -14,7 +14,7 @@ from experiments import kernel_size
 from experiments.kernel_size import ARMS, EXPERIMENT, PRESETS
 from vision_repro.accounting.architectures import counted
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Verdict, judge_all
-from vision_repro.analysis.kernels import not_worse, share_of_weights
+from vision_repro.analysis.kernels import share_of_weights
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.experiment import Preset, grid, main
@@ -135,17 +135,6 @@ def test_the_ratio_fails_where_the_count_is_another() -> None:
 )
 def test_one_network_changed_changes_the_verdicts_on_it(changes: dict[str, float], claim: str, verdict: str) -> None:
     assert judged(accuracies(**changes))[claim].verdict == verdict
-
-
-def test_not_worse_shows_the_difference_itself() -> None:
-    """The margin decides and is not in the numbers."""
-    first, second = CPU["3.3", "field"], CPU["5", "field"]
-    evidence = Evidence(table({first: 0.59, second: 0.60}), "cpu", True)
-    found = not_worse(evidence, first, second, 0.015)
-    assert found.estimate is not None
-    assert found.estimate.mean == pytest.approx(-0.01, abs=1e-3)
-    assert found.verdict == HOLDS
-    assert not_worse(evidence, first, second, 0.005).verdict == FAILS
 
 
 def test_matches_stand_in_the_notes() -> None:

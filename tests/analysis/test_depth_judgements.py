@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
-from vision_repro.analysis.depth import gap_grows, gradient_ratios, healthy, higher, not_vanishing, not_worse
+from vision_repro.analysis.depth import gap_grows, gradient_ratios, healthy, higher, not_vanishing
+from vision_repro.analysis.scaling import not_worse
 from vision_repro.analysis.table import Row, Table
 
 JITTER = (0.0, 0.001, -0.001, 0.0005)
@@ -41,7 +42,7 @@ def norms(model: str, values: Sequence[float], prefix: str = "gradient_norm") ->
 )
 def test_not_worse_is_one_sided(gap: tuple[float, ...], verdict: str) -> None:
     table = evidence({("a", "test_accuracy"): [0.5 + item for item in gap], ("b", "test_accuracy"): [0.5] * 4})
-    found = not_worse(table, "a", "b", margin=0.015)
+    found = not_worse(table, {"model": "a"}, {"model": "b"}, margin=0.015, subject="a minus b")
     assert found.verdict == verdict
     assert found.estimate is not None
     assert found.estimate.mean == pytest.approx(sum(gap) / 4)
@@ -50,7 +51,7 @@ def test_not_worse_is_one_sided(gap: tuple[float, ...], verdict: str) -> None:
 def test_at_the_ceiling_nothing_is_judged() -> None:
     numbers = [0.995, 0.996, 0.995, 0.997]
     table = evidence({("a", "test_accuracy"): numbers, ("b", "test_accuracy"): [0.996, 0.995, 0.996, 0.996]})
-    assert not_worse(table, "a", "b", margin=0.015).verdict == UNTESTED
+    assert not_worse(table, {"model": "a"}, {"model": "b"}, margin=0.015, subject="a minus b").verdict == UNTESTED
     assert higher(table, "a", "b").verdict == UNTESTED
 
 
@@ -64,7 +65,7 @@ def test_losses_have_no_ceiling_and_their_own_unit() -> None:
 def test_missing_models_leave_a_claim_untested() -> None:
     table = evidence({("a", "test_accuracy"): 0.5})
     assert higher(table, "a", "b").verdict == UNTESTED
-    assert not_worse(table, "a", "b", margin=0.015).verdict == UNTESTED
+    assert not_worse(table, {"model": "a"}, {"model": "b"}, margin=0.015, subject="a minus b").verdict == UNTESTED
     assert healthy(table, "a", "gradient_norm").verdict == UNTESTED
     assert not_vanishing(table, "a", "gradient_norm").verdict == UNTESTED
     assert gap_grows(table, {8: "a"}, {8: "b"}, subject="gap").verdict == UNTESTED

@@ -142,7 +142,7 @@ def test_numbers_are_short(number: float, text: str) -> None:
 
 def test_a_logarithmic_axis_refuses_zero() -> None:
     with pytest.raises(ValueError, match="no place for 0"):
-        number_axis(Figure().add_subplot().xaxis, [0.0, 1.0], log=True, wide=1.0)
+        number_axis(Figure().add_subplot(), "x", [0.0, 1.0], log=True, wide=1.0)
 
 
 def test_intervals_that_reach_below_zero_are_cut_on_a_logarithmic_axis() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater, in_points
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater
 from vision_repro.analysis.intervals import differences, slopes, t_interval
 
 TENFOLD = 1.0
@@ -29,21 +29,6 @@ def higher(
         evidence, found, subject=f"{first} minus {second}", means=means, diverged=_lost(evidence, (first, second)),
         metric=metric, unit=unit, note=note,
     )  # fmt: skip
-
-
-def not_worse(
-    evidence: Evidence, first: str, second: str, *, margin: float, metric: str = "test_accuracy"
-) -> Judgement:
-    """Judges the claim that `first` is at most `margin` below `second`: the whole interval above -margin.
-
-    Not the equality of both: a better `first` lets it hold as well.
-    """
-    found = higher(evidence, first, second, metric=metric, note=f"not worse by {in_points(margin)}")
-    gap = differences(*(evidence.values(metric, model=model) for model in (first, second)))
-    shifted = greater(evidence, {seed: value + margin for seed, value in gap.items()}, subject=found.subject)
-    # At the ceiling both are as good as can be measured, which says nothing of the next harder data.
-    verdict = UNTESTED if found.verdict == UNTESTED else shifted.verdict
-    return replace(found, verdict=verdict)
 
 
 def gap_grows(

@@ -7,12 +7,10 @@ such as `(3, 3)`; strides are 1 and convolutions keep the map by zero padding. N
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, counted, greater, in_points
-from vision_repro.analysis.intervals import differences
+from vision_repro.analysis.claims import Evidence, Judgement, counted
 
 
 def weights(sides: Sequence[int], channels: int) -> int:
@@ -58,24 +56,6 @@ def share_of_weights(
         evidence, value, expected=weights(sides[1:], 1) / weights(sides[:1], 1), metric="parameters", unit="ratio",
         subject="the small kernels' weights over the large one's", note=note,
     )  # fmt: skip
-
-
-def not_worse(evidence: Evidence, first: str, second: str, margin: float) -> Judgement:
-    """Judges the claim that `first` is at most `margin` below `second`, paired over seeds.
-
-    `holds` if the whole interval is above -margin, `fails` if all of it is below.
-    """
-    a, b = (evidence.values("test_accuracy", model=model) for model in (first, second))
-    raised = {seed: value + margin for seed, value in differences(a, b).items()}
-    found = greater(
-        evidence, raised, subject=f"{first} minus {second}", means=[fmean(each.values()) for each in (a, b) if each],
-        diverged=sum(evidence.diverged(model=model) for model in (first, second)),
-        note=f"margin {in_points(margin)}",
-    )  # fmt: skip
-    shown = found.estimate
-    assert shown is not None
-    lowered = replace(shown, mean=shown.mean - margin, low=shown.low - margin, high=shown.high - margin)
-    return replace(found, estimate=lowered)
 
 
 def costs(evidence: Evidence, model: str, reference: str) -> str:

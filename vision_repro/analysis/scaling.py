@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater, in_points
 from vision_repro.analysis.intervals import differences, slopes
 from vision_repro.analysis.table import Level
 
@@ -26,6 +27,27 @@ def compare(
     lost = evidence.diverged(**first) + evidence.diverged(**second)
     found = differences(a, b)
     return greater(evidence, found, subject=subject, means=_means(a, b), diverged=lost, metric=metric, note=note)
+
+
+def not_worse(
+    evidence: Evidence,
+    first: Setting,
+    second: Setting,
+    *,
+    margin: float,
+    subject: str,
+    metric: str = "test_accuracy",
+) -> Judgement:
+    """Judges the claim that `first` scores at most `margin` below `second`: the whole interval is above -margin.
+
+    Not the equality of both: a better `first` lets it hold as well. The estimate is the difference itself.
+    """
+    note = f"margin {in_points(margin)}"
+    found = compare(evidence, first, second, subject=subject, metric=metric, note=note)
+    gap = differences(evidence.values(metric, **first), evidence.values(metric, **second))
+    shifted = greater(evidence, {seed: value + margin for seed, value in gap.items()}, subject=subject)
+    # At the ceiling both are as good as can be measured, which says nothing of the next harder data.
+    return replace(found, verdict=UNTESTED if found.verdict == UNTESTED else shifted.verdict)
 
 
 def same(

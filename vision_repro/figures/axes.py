@@ -33,8 +33,10 @@ def percent_axis(axes: Axes, ends: Sequence[float]) -> None:
     axes.yaxis.set_major_locator(InView(6))
 
 
-def number_axis(axis: Axis, places: Sequence[float], *, log: bool, wide: float, free: bool = False) -> None:
-    """Sets the limits and ticks of an axis that is `wide` inches long; the ticks are round if `free` or many.
+def number_axis(
+    axes: Axes, which: str, places: Sequence[float], *, log: bool, wide: float, free: bool = False
+) -> None:  # fmt: skip
+    """Sets the limits and ticks of the axis `which`, "x" or "y", that is `wide` inches long; the ticks are round if `free` or many.
 
     Raises:
         ValueError: if a place on a logarithmic axis is not above 0.
@@ -45,13 +47,14 @@ def number_axis(axis: Axis, places: Sequence[float], *, log: bool, wide: float, 
     span = (math.log10(high / low) if log else high - low) or (0.3 if log else abs(high) or 1.0)
     room = 0.08 * span
     limits = (low / 10**room, high * 10**room) if log else (low - room, high + room)
-    if axis.axis_name == "x":
-        axis.axes.set_xlim(*limits)
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    if which == "x":
+        axes.set_xlim(*limits)
+        axes.set_xscale("log" if log else "linear")
     else:
-        axis.axes.set_ylim(*limits)
-    if log:
-        axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
-        axis.set_minor_locator(NullLocator())
+        axes.set_ylim(*limits)
+        axes.set_yscale("log" if log else "linear")
+    axis.set_minor_locator(NullLocator())
     distinct = sorted(set(places))
     if not free and len(distinct) <= _FEW:
         ticks = _apart(distinct, limits, log, wide)

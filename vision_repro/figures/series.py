@@ -143,7 +143,7 @@ def _series(
     units = {row.unit for row in rows}
     if len(units) > 1:
         raise ValueError(f"{label}: one line with several units, {', '.join(sorted(units))}")
-    return Series(label, tuple(sorted(points, key=lambda point: point.x)), *(units or {"fraction"}), joined, look)
+    return Series(label, tuple(sorted(points, key=lambda point: point.x)), next(iter(units), "fraction"), joined, look)
 
 
 def _shown(row: SummaryRow, complement: bool) -> Interval:

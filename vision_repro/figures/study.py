@@ -168,7 +168,7 @@ def _curves(axes: Axes, panel: Curves, looks: _Looks, wide: float) -> None:
     places = [point.x for series in shown for point in series.points]
     if panel.mark is not None:
         axes.axhline(scale * panel.mark, color="#333333", linewidth=stroke(0.8), linestyle=_DASHED, zorder=1)
-    number_axis(axes.xaxis, places, log=panel.xlog, wide=wide)
+    number_axis(axes, "x", places, log=panel.xlog, wide=wide)
     heights = [scale * end for series in shown for point in series.points for end in _ends(point.interval)]
     if panel.ylog:  # an interval of positive numbers may reach below 0, where a logarithmic axis has no place
         heights = [max(end, _cut(shown)) for end in heights]
@@ -177,7 +177,7 @@ def _curves(axes: Axes, panel: Curves, looks: _Looks, wide: float) -> None:
     if percent and not panel.ylog:
         percent_axis(axes, heights)
     else:
-        number_axis(axes.yaxis, heights, log=panel.ylog, wide=panel.height, free=True)
+        number_axis(axes, "y", heights, log=panel.ylog, wide=panel.height, free=True)
     axes.set_xlabel(panel.xlabel, labelpad=stroke(2))
     if panel.ylabel:
         axes.set_ylabel(panel.ylabel, labelpad=stroke(1))
@@ -255,7 +255,7 @@ def _dots(axes: Axes, panel: Dots, wide: float) -> None:
         [value for _, value in printed], [line for line, _ in printed], color=color, marker=marker,
         markerfacecolor="white", linestyle="", markeredgewidth=stroke(0.8), zorder=2,
     )  # fmt: skip
-    number_axis(axes.xaxis, [*ends, *(value for _, value in printed)], log=False, wide=wide, free=True)
+    number_axis(axes, "x", [*ends, *(value for _, value in printed)], log=False, wide=wide, free=True)
 
 
 def _seeds(panels: Sequence[Panel], rows: Sequence[SummaryRow]) -> str:
