@@ -307,7 +307,8 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         Dots("Test error by block and shortcut [%]", ways),
     ]
     notes = (
-        f"{base.dataset}, preset {name}: {base.train_size} training images, {budget} of {base.global_batch} images",
+        f"data set {base.dataset}, preset {name}: {base.train_size} training images, {budget} of {base.global_batch} "
+        "images",
         f"training error on the first 5000 training images, not augmented; gradients of the deepest nets, "
         f"{' and '.join(models[max(models)] for _, models in both if models)}, on 256 training images",
         "the papers, for VGG and shortcuts: top-1 error on ImageNet, trained in full (VGG, Table 3; ResNet, Table 3, "

@@ -218,7 +218,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         _differences(verdicts),
     )
     notes = (
-        f"{base.dataset}, preset {name}: {base.train_size} training images, {base.total_steps} steps of "
+        f"data set {base.dataset}, preset {name}: {base.train_size} training images, {base.total_steps} steps of "
         f"{base.global_batch} images, last weights; a network has one kernel or stack a stage",
         "linear: without the ReLU between the kernels; (c): equal channels, or equal to the large kernel's parameters, "
         "FLOPs or both; (d): 3x3 kernels minus the large one at equal field, parameters, FLOPs or both; what the ReLU "

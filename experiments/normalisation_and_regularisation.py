@@ -229,8 +229,8 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
     ]  # fmt: skip
     base = preset.shared
     notes = (
-        f"{base.model} on {base.dataset}, preset {name}: {base.train_size} images and {base.steps} steps, on few "
-        f"{base.train_size // FEW[name]} and {2 * base.steps}; SGD at lr {base.lr:g}, last weights",
+        f"networks such as {base.model} on {base.dataset}, preset {name}: {base.train_size} images and {base.steps} "
+        f"steps, on few {base.train_size // FEW[name]} and {2 * base.steps}; SGD at lr {base.lr:g}, last weights",
         "a rate at which all seeds diverged has no point",
     )
     return study_figure(rows, verdicts, panels=panels, preset=name, notes=notes)

@@ -271,7 +271,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         panels.append(Curves(title, lines, "pixels of an image", xlog=True, ylog=True))
     budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
     notes = (
-        f"{next(iter(found.values()), base.model)} and its variants on {base.dataset}, preset {name}: "
+        f"the variants of {next(iter(found.values()), base.model)} on {base.dataset}, preset {name}: "
         f"{base.train_size:,} training images, {budget} of {base.global_batch} images at {base.image_size} pixels, "
         "last weights; other sizes are not trained",
         "the paper's numbers are of Swin-T on ImageNet (Table 4); it has none of global attention",
