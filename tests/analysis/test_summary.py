@@ -86,3 +86,5 @@ def test_lines_have_a_column_a_metric_and_no_interval_where_all_seeds_agree() ->
         "| vit | 1200 | 91.0 [78.3, 103.7] (1 diverged) |  |",
     ]
     assert to_lines([], ("test_accuracy",)).count("\n") == 2
+    single = summarise(Table([row("vit", 20, 0, 12_345.0, "parameters", "parameters")]), SETTINGS)
+    assert to_lines(single, ("parameters",)).splitlines()[-1] == "| vit | 20 | 12,345 (one seed) |"

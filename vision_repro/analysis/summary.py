@@ -126,4 +126,4 @@ def _cell(row: SummaryRow) -> str:
 def _shown(number: float, unit: str) -> str:
     if unit == "fraction":
         return f"{100 * number:.1f}"
-    return f"{number:,.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:.6g}"
+    return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
