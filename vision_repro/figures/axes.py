@@ -36,7 +36,7 @@ def percent_axis(axes: Axes, ends: Sequence[float]) -> None:
 def number_axis(
     axes: Axes, which: str, places: Sequence[float], *, log: bool, wide: float, free: bool = False
 ) -> None:  # fmt: skip
-    """Sets the limits and ticks of the axis `which`, "x" or "y", that is `wide` inches long; the ticks are round if `free` or many.
+    """Sets limits and ticks of the axis `which`, "x" or "y", `wide` inches long; ticks are round if `free` or many.
 
     Raises:
         ValueError: if a place on a logarithmic axis is not above 0.
