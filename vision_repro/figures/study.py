@@ -248,7 +248,7 @@ def _dots(axes: Axes, panel: Dots, wide: float) -> None:
         axes.plot(
             [scale * interval.mean], [line], color=color, marker=marker, markersize=stroke(4.5), linestyle="", zorder=3
         )
-        ends += [scale * end for end in _ends(interval)]
+        ends += [min(scale * end, 100.0) if scale == 100 else end for end in _ends(interval)]  # none is above 100 %
     printed = [(line, scale * item.paper) for line, item in enumerate(panel.entries) if item.paper is not None]
     color, marker, _ = _PAPER
     axes.plot(
