@@ -204,5 +204,5 @@ def test_smoke_goes_all_the_way_and_is_no_evidence(
     metrics = (folder / "table.csv").read_text()
     assert all(name in metrics for name in ("gradient_norm_start_14", "gradient_norm_01", "train_accuracy"))
     summary = (folder / "summary.md").read_text()
-    assert "## final train loss [nats]" in summary
+    assert "final train loss [nats]" in summary
     assert "## parameters [parameters]" in summary

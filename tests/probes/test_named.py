@@ -168,7 +168,7 @@ def test_the_new_options_leave_old_run_ids_as_they_were() -> None:
 
 
 class Shard:
-    """A data module of one of several ranks: every `world`-th image, in batches of 3."""
+    """A data module of one of several ranks: every `world`-th image and label, in batches of 3."""
 
     def __init__(self, images: torch.Tensor, rank: int, world: int) -> None:
         self.images, self.rank, self.world = images, rank, world
@@ -177,7 +177,7 @@ class Shard:
         from vision_repro.data.batch import Batch
 
         mine = self.images[self.rank :: self.world]
-        return (Batch(part, torch.zeros(len(part), dtype=torch.long)) for part in mine.split(3))
+        return (Batch(part, part[:, 0, 0, 0].long()) for part in mine.split(3))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -186,16 +186,17 @@ def test_every_rank_sees_the_first_images_in_order(
     monkeypatch: pytest.MonkeyPatch, world: int, count: int
 ) -> None:  # fmt: skip
     images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 2, 2)
-    parts: list[torch.Tensor] = []
+    shares: dict[int, list[torch.Tensor]] = {1: [], 4: []}  # by dimensions: of labels, of images
 
     def note(found: list[Any], mine: torch.Tensor) -> None:
-        parts.append(mine)
-        found[:] = shares or [mine] * world
+        shares[mine.ndim].append(mine)
+        found[:] = shares[mine.ndim][:world] if len(shares[mine.ndim]) > world else [mine] * world
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", note)
-    shares: list[torch.Tensor] = []
     for rank in range(world):
-        named.first_images(Shard(images, rank, world), count)
-    shares = parts[:world]
+        named.first(Shard(images, rank, world), "test", count)
     for rank in range(world):
-        assert torch.equal(named.first_images(Shard(images, rank, world), count), images[:count])
+        found = named.first(Shard(images, rank, world), "test", count)
+        assert torch.equal(found.images, images[:count])
+        assert torch.equal(found.labels, torch.arange(20)[:count])
+    assert torch.equal(named.first_images(Shard(images, 0, world), count), images[:count])

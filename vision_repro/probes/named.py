@@ -110,10 +110,10 @@ def first(module: Any, split: str, count: int) -> Batch:
     `split` is "train" (the images that the run trains on, without augmentation), "val" or "test"; images uint8
     `[N, 3, S, S]` and labels int64 `[N]`, on the CPU. Every rank must call it.
     """
-    loaders = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}
+    loader = {"train": "pool_dataloader", "val": "val_dataloader", "test": "test_dataloader"}[split]
     share = -(-count // module.world)
     parts: list[Batch] = []
-    for batch in loaders[split]():
+    for batch in getattr(module, loader)():
         parts.append(Batch(batch.images.cpu(), batch.labels.cpu()))
         if sum(len(part.labels) for part in parts) >= share:
             break
