@@ -205,4 +205,4 @@ def test_smoke_goes_all_the_way_and_is_no_evidence(
     assert all(name in metrics for name in ("gradient_norm_start_14", "gradient_norm_01", "train_accuracy"))
     summary = (folder / "summary.md").read_text()
     assert "final train loss [nats]" in summary
-    assert "## parameters [parameters]" in summary
+    assert "| parameters |" in summary
