@@ -40,7 +40,7 @@ from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, V
 from vision_repro.analysis.exponents import counted_less
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import compare, same
+from vision_repro.analysis.scaling import compare, of_models, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
@@ -156,22 +156,13 @@ def _kind(model: str) -> str:
     return "with batch norm" if _name(model)["norm"] else "without batch norm"
 
 
-def _higher(evidence: Evidence, first: str, second: str, note: str = "") -> Judgement:
-    return compare(evidence, {"model": first}, {"model": second}, subject=f"{first} minus {second}", note=note)
-
-
-def _same(evidence: Evidence, first: str, second: str) -> Judgement:
-    subject = f"{first} minus {second}"
-    return same(evidence, {"model": first}, {"model": second}, margin=MARGIN, subject=subject)
-
-
 def _higher_at_equal_cost(evidence: Evidence, first: str, second: str) -> Judgement:
     """Judges that `first` is more accurate than `second`; untested unless their FLOPs are about the same."""
     costs = [evidence.values(FLOPS, model=model).values() for model in (first, second)]
     if not all(costs):
         return Judgement(UNTESTED, f"{first} minus {second}", None, "FLOPs were not counted")
     ratio = fmean(costs[1]) / fmean(costs[0])
-    found = _higher(evidence, first, second, f"the second takes {ratio:.2f} times the FLOPs")
+    found = of_models(compare, first, second, note=f"the second takes {ratio:.2f} times the FLOPs")(evidence)
     return found if abs(ratio - 1) <= EQUAL_COST else replace(found, verdict=UNTESTED)
 
 
@@ -224,7 +215,7 @@ def _of_bottlenecks(base: str, narrower: str | None) -> list[Claim]:
         Claim(f"bottlenecks-cut-parameters:{base}", f"1x1 bottlenecks cut the parameters of the whole net ({kind})",
               "GoogLeNet, section 4; CNN slides", partial(_cheaper, first=base, second=without, metric="parameters")),
         Claim(f"bottlenecks-cost-no-accuracy:{base}", f"1x1 bottlenecks lose no accuracy ({kind})",
-              "GoogLeNet, sections 3 and 4", partial(_same, first=base, second=without)),
+              "GoogLeNet, sections 3 and 4", of_models(same, base, without, margin=MARGIN)),
     ]  # fmt: skip
     if narrower:
         found.append(
@@ -248,13 +239,13 @@ def _of_auxiliary(base: str, models: Sequence[str]) -> list[Claim]:
     return [
         *(gradient if none in models else []),
         *([Claim(f"auxiliary-helps:{base}", f"Auxiliary classifiers raise accuracy ({kind})", source,
-                 partial(_higher, first=base, second=none), paper),
+                 of_models(compare, base, none), paper),
            Claim(f"auxiliary-effect-is-minor:{base}", f"The effect of auxiliary classifiers is minor ({kind})", source,
-                 partial(_same, first=base, second=none), paper)] if none in models else []),
+                 of_models(same, base, none, margin=MARGIN), paper)] if none in models else []),
         *([Claim(f"auxiliary-weights-are-equal:{base}", f"Weights of 0.3 and 1.0 score the same ({kind})", source,
-                 partial(_same, first=base, second=full))] if full in models else []),
-        *([Claim(f"weight-0-is-none:{base}", f"Auxiliary losses of weight 0 score as none ({kind})",
-                 "control of ours", partial(_same, first=zero, second=none))] if {zero, none} <= set(models) else []),
+                 of_models(same, base, full, margin=MARGIN))] if full in models else []),
+        *([Claim(f"weight-0-is-none:{base}", f"Auxiliary losses of weight 0 score as none ({kind})", "control of ours",
+                 of_models(same, zero, none, margin=MARGIN))] if {zero, none} <= set(models) else []),
     ]  # fmt: skip
 
 

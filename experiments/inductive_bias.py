@@ -32,14 +32,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import fmean
 from typing import Any
 
-from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
-from vision_repro.analysis.intervals import differences, slopes
+from vision_repro.analysis import bias
+from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset, main
@@ -110,9 +109,6 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-Reading = Callable[[Evidence, str, int], Mapping[int, float]]
-"""A number by seed of a model and a training size, higher where there is more of what is claimed."""
-
 
 def family(model: str) -> str:
     """Returns the family of a model, by its name.
@@ -131,71 +127,6 @@ def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
     """Fills in the learning rate of the family, unless one is given."""
     rates = LEARNING_RATES.get(config.dataset, {})
     return config if config.lr is not None else replace(config, lr=rates.get(family(config.model), UNTUNED))
-
-
-def accuracy(evidence: Evidence, model: str, size: int) -> Mapping[int, float]:
-    """Returns test accuracy by seed."""
-    return evidence.values("test_accuracy", model=model, train_size=size)
-
-
-def consistency(evidence: Evidence, model: str, size: int) -> Mapping[int, float]:
-    """Returns by seed the fraction of images that keep their class when shifted, the mean over the distances."""
-    names = sorted({row.metric for row in evidence.table.rows if row.metric.startswith("shift_consistency_")})
-    return _mean([evidence.values(name, model=model, train_size=size) for name in names])
-
-
-def kept(evidence: Evidence, model: str, size: int, *, grid: int) -> Mapping[int, float]:
-    """Returns by seed the accuracy on images shuffled in grid x grid patches over that on whole ones."""
-    whole, shuffled = (
-        evidence.values(f"shuffled_accuracy_{number:02}", model=model, train_size=size) for number in (1, grid)
-    )
-    return {seed: shuffled[seed] / whole[seed] for seed in whole.keys() & shuffled.keys() if whole[seed]}
-
-
-def lost(evidence: Evidence, model: str, size: int, *, grid: int) -> Mapping[int, float]:
-    """Returns by seed the accuracy on whole images minus that on images shuffled in grid x grid patches."""
-    whole, shuffled = (
-        evidence.values(f"shuffled_accuracy_{number:02}", model=model, train_size=size) for number in (1, grid)
-    )
-    return differences(whole, shuffled)
-
-
-def shape_share(evidence: Evidence, model: str, size: int) -> Mapping[int, float]:
-    """Returns by seed the fraction of decisions for shape among those for shape or texture."""
-    return evidence.values("shape_share", model=model, train_size=size)
-
-
-def _mean(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Returns the mean by seed over the groups, for the seeds that all have."""
-    shared = set.intersection(*(set(group) for group in groups)) if groups else set()
-    return {seed: fmean(group[seed] for group in groups) for seed in sorted(shared)}
-
-
-def _more(
-    evidence: Evidence, first: Sequence[str], second: Sequence[str], size: int, reading: Reading, subject: str,
-    metric: str,
-) -> Judgement:  # fmt: skip
-    """Judges whether the mean of the first models is above that of the second; of none, above 0."""
-    a, b = (_mean([reading(evidence, model, size) for model in models]) for models in (first, second))
-    found = differences(a, b) if second else a
-    means = [fmean(group.values()) for group in (a, b) if group] if second else []
-    gone = sum(evidence.diverged(model=model, train_size=size) for model in (*first, *second))
-    return greater(evidence, found, subject=subject, means=means, diverged=gone, metric=metric)
-
-
-def _gains(evidence: Evidence, first: Sequence[str], second: Sequence[str], sizes: Sequence[int]) -> Judgement:
-    """Judges whether the first models gain on the second as the training images become more."""
-    subject, unit = "slope of ViT minus CNNs over log10(images)", "fraction per tenfold"
-    a, b = (
-        {size: _mean([accuracy(evidence, model, size) for model in group]) for size in sizes}
-        for group in (first, second)
-    )
-    series = {float(size): found for size in sizes if (found := differences(a[size], b[size]))}
-    if len(series) < 2:
-        return Judgement(UNTESTED, subject, None, "needs two sizes that both have", "test_accuracy", unit)
-    means = [fmean(group[max(sizes)].values()) for group in (a, b) if group[max(sizes)]]
-    gone = sum(evidence.diverged(model=model) for model in (*first, *second))
-    return greater(evidence, slopes(series), subject=subject, means=means, diverged=gone, unit=unit)
 
 
 def _groups(preset: Preset) -> dict[str, list[str]]:
@@ -220,24 +151,24 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
     grid = _own_grid(vit[0], preset.shared.image_size)
     left, patches = f"shuffled_accuracy_{grid:02}", f"its {grid} x {grid} patches"
     at_few, at_many = f"at {few} images", f"at {many} images"
-    more = partial(partial, _more)
+    more = partial(partial, bias.more)
     return [
         Claim(
             "cnns-ahead-with-few-images", "CNNs are ahead of ViT with few training images", "ViT, section 4.3",
             more(
-                first=cnns, second=vit, size=few, reading=accuracy, metric="test_accuracy",
+                first=cnns, second=vit, size=few, reading=bias.accuracy, metric="test_accuracy",
                 subject=f"accuracy of CNNs minus ViT {at_few}",
             ),
         ),
         Claim(
             "vit-gains-with-images", "With more training images ViT gains on the CNNs", "ViT, section 4.3",
-            partial(_gains, first=vit, second=cnns, sizes=_sizes(preset)),
+            partial(bias.gains, first=vit, second=cnns, sizes=_sizes(preset)),
         ),
         Claim(
             "cnns-keep-their-class-when-shifted", "CNNs keep their class under shifts more often than ViT",
             "derived from ViT, section 3.1",
             more(
-                first=cnns, second=vit, size=many, reading=consistency, metric="shift_consistency",
+                first=cnns, second=vit, size=many, reading=bias.consistency, metric="shift_consistency",
                 subject=f"consistency of CNNs minus ViT {at_many}, mean over shifts",
             ),
         ),
@@ -245,7 +176,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
             "vit-uses-positions", f"ViT learns where its patches are: it loses accuracy when {patches} are shuffled",
             "derived from ViT, sections 3.1 and D.4, Table 8",
             more(
-                first=vit, second=(), size=many, reading=partial(lost, grid=grid), metric=left,
+                first=vit, second=(), size=many, reading=partial(bias.lost, grid=grid), metric=left,
                 subject=f"accuracy of ViT on whole minus shuffled images {at_many}",
             ),
         ),
@@ -253,7 +184,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
             "vit-less-hurt-by-shuffling", f"ViT keeps more of its accuracy than CNNs when {patches} are shuffled",
             "derived from ViT, sections 3.1 and D.4, Table 8",
             more(
-                first=vit, second=cnns, size=many, reading=partial(kept, grid=grid), metric=left,
+                first=vit, second=cnns, size=many, reading=partial(bias.kept, grid=grid), metric=left,
                 subject=f"share of accuracy kept, ViT minus CNNs {at_many}",
             ),
         ),
@@ -261,7 +192,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
             "vit-decides-by-shape", "Where they disagree, ViT decides for shape, not texture, more often than CNNs",
             "Naseer et al. 2021 (arXiv 2105.10497) and Tuli et al. 2021 (arXiv 2105.07197), not the ViT paper",
             more(
-                first=vit, second=cnns, size=many, reading=shape_share, metric="shape_share",
+                first=vit, second=cnns, size=many, reading=bias.shape_share, metric="shape_share",
                 subject=f"share of shape, ViT minus CNNs {at_many}",
             ),
         ),
@@ -278,9 +209,9 @@ BETWEEN = {
 def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list[Claim]:
     """Returns the claims that a family lies above ViT and below the CNNs, in consistency and with few images."""
     few, many = _sizes(preset)[0], _sizes(preset)[-1]
-    readings: tuple[tuple[str, str, Reading, int, str], ...] = (
-        ("shifted", f"consistency under shifts at {many} images", consistency, many, "shift_consistency"),
-        ("few-images", f"accuracy at {few} images", accuracy, few, "test_accuracy"),
+    readings: tuple[tuple[str, str, bias.Reading, int, str], ...] = (
+        ("shifted", f"consistency under shifts at {many} images", bias.consistency, many, "shift_consistency"),
+        ("few-images", f"accuracy at {few} images", bias.accuracy, few, "test_accuracy"),
     )
     sides = ((f"{name.lower()}-above-vit", name, "ViT"), (f"{name.lower()}-below-cnns", "CNNs", name))
     return [
@@ -288,7 +219,7 @@ def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list
             f"{side}:{key}",
             f"In {words}, {name} lies {'above ViT' if second == 'ViT' else 'below the CNNs'}", BETWEEN[name],
             partial(
-                _more, first=groups[first], second=groups[second], size=size, reading=reading, metric=metric,
+                bias.more, first=groups[first], second=groups[second], size=size, reading=reading, metric=metric,
                 subject=f"{words}, {first} minus {second}",
             ),
         )

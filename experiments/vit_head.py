@@ -23,10 +23,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
+from vision_repro.analysis.rates import best_rate
 from vision_repro.analysis.scaling import Setting, compare, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
@@ -84,19 +84,8 @@ def _readings(preset: Preset) -> list[tuple[str, str]]:
     return [*few, ("test_accuracy", "test accuracy")]
 
 
-def best_rate(evidence: Evidence, model: str, below: float = float("inf")) -> float | None:
-    """Returns the learning rate under `below` at which the model has the best mean `val` accuracy, if there is one.
-
-    Only rates at which no run of the model diverged are looked at.
-    """
-    rates = [rate for rate in evidence.sizes("lr", model=model) if rate < below]
-    values = {rate: evidence.values("val_accuracy", model=model, lr=rate).values() for rate in rates}
-    good = [rate for rate in rates if values[rate] and not evidence.diverged(model=model, lr=rate)]
-    return max(good, key=lambda rate: fmean(values[rate]), default=None)
-
-
 def _worse(evidence: Evidence, token: str, pooled: str, metric: str) -> Judgement:
-    rate = best_rate(evidence, token)
+    rate = best_rate(evidence, {"model": token})
     if rate is None:
         return Judgement(UNTESTED, f"{token} minus {pooled}", None, "no run of the class token ended", metric)
     subject = f"{token} minus {pooled} at lr {rate:g}"
@@ -108,8 +97,8 @@ def _worse(evidence: Evidence, token: str, pooled: str, metric: str) -> Judgemen
 
 
 def _equal(evidence: Evidence, token: str, pooled: str, metric: str) -> Judgement:
-    rate = best_rate(evidence, token)
-    smaller = None if rate is None else best_rate(evidence, pooled, below=rate)
+    rate = best_rate(evidence, {"model": token})
+    smaller = None if rate is None else best_rate(evidence, {"model": pooled}, below=rate)
     if rate is None or smaller is None:
         return Judgement(UNTESTED, f"{pooled} minus {token}", None, "no rate below the token's best was tried", metric)
     rates = f"lr {smaller:g} against lr {rate:g}, chosen on val"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNTESTED, Evidence, judge
 from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import UserError
-from vision_repro.experiment import grid, main, plan
+from vision_repro.experiment import grid, plan
 from vision_repro.models.timm_model import check_tag
 
 EXPERIMENTS = (position_embedding, vit_head, attention_distance)
@@ -37,16 +38,8 @@ def test_every_preset_is_a_grid_of_models_that_exist(module: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", EXPERIMENTS, ids=lambda module: module.EXPERIMENT.name)
-def test_smoke_goes_all_the_way_and_is_no_evidence(
-    module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert main(module.EXPERIMENT, ["--preset=smoke", "--precision=fp32", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+def test_smoke_goes_all_the_way_and_is_no_evidence(module: Any, smoke: Callable[..., Path]) -> None:
+    smoke(module.EXPERIMENT, "--precision=fp32")
 
 
 def table(values: dict[tuple[str, ...], float], settings: tuple[str, ...], metrics: tuple[str, ...]) -> Table:

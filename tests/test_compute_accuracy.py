@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, Evidence, judg
 from vision_repro.analysis.compute import COMPUTE, family
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import UserError
-from vision_repro.experiment import linked, main, plan
+from vision_repro.experiment import linked, plan
 
 EXPERIMENT, PRESETS = compute_accuracy.EXPERIMENT, compute_accuracy.PRESETS
 BEATS, LESS = "vit-beats-bit", "vit-needs-less"
@@ -152,16 +152,8 @@ def test_the_paper_s_numbers_stand_beside_the_claims() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert main(EXPERIMENT, ["--preset=smoke", f"--out={tmp_path}"]) == 0
-    folder = tmp_path / "compute_accuracy" / "smoke"
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
+    folder = smoke(EXPERIMENT)
     found = Table.read(folder / "table.csv")
     one, two = (found.values(COMPUTE, model="vit-32x2/2", start=f"digits@{steps}")[0] for steps in (1, 2))
     assert 0 < two == 2 * one

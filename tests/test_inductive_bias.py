@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evid
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import UserError
-from vision_repro.experiment import grid, main
+from vision_repro.experiment import grid
 from vision_repro.probes import named, patch_shuffle, shift
 
 FEW, MANY = 100, 1200
@@ -174,11 +175,6 @@ def test_the_figure_has_four_panels() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert main(EXPERIMENT, ["--preset=smoke", "--train_size=20,40", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
+def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
+    folder = smoke(EXPERIMENT, "--train_size=20,40")
     assert "shift_consistency_02" in (folder / "table.csv").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evid
 from vision_repro.analysis.kernels import share_of_weights
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
-from vision_repro.experiment import Preset, grid, main
+from vision_repro.experiment import Preset, grid
 
 CPU = ARMS["cpu"]
 
@@ -186,13 +187,5 @@ def test_the_docstring_names_every_preset_and_the_borders() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence_of_kernels(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert main(EXPERIMENT, ["--preset=smoke", "--precision=fp32", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+def test_smoke_goes_all_the_way_and_is_no_evidence_of_kernels(smoke: Callable[..., Path]) -> None:
+    smoke(EXPERIMENT, "--precision=fp32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vision_repro.analysis.gap import gaps
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import UserError
 from vision_repro.data.policy import parse
-from vision_repro.experiment import grid, main, plan
+from vision_repro.experiment import grid, plan
 
 CPU = study.PRESETS["cpu"]
 NETS = ("batch-norm", "plain")
@@ -225,17 +226,9 @@ def test_the_figure_shows_every_variant_and_diverged_rates_as_gaps() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
     part = "--variant=minus-none,batch-norm-lr0.1,none,elastic-net,augmentation,hinge"
-    assert main(study.EXPERIMENT, ["--preset=smoke", part, "--precision=fp32", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+    folder = smoke(study.EXPERIMENT, part, "--precision=fp32")
     assert "train_accuracy" in (folder / "table.csv").read_text()
 
 

@@ -22,7 +22,7 @@ from vision_repro.analysis.scaling import Setting
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import RunConfig, run_id
-from vision_repro.experiment import grid, main
+from vision_repro.experiment import grid
 from vision_repro.models.swin import msa_macs, wmsa_macs
 from vision_repro.models.swin_plan import plan
 
@@ -227,16 +227,8 @@ def test_the_figure_shows_exponents_and_the_paper_s_accuracies() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_trains_at_one_size_measures_at_others_and_is_no_evidence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert main(EXPERIMENT, ["--preset=smoke", "--precision=fp32", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+def test_smoke_trains_at_one_size_measures_at_others_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
+    folder = smoke(EXPERIMENT, "--precision=fp32")
     with (folder / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     sizes = {

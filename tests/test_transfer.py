@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.table import Row, Table
 from vision_repro.analysis.transfer import AVERAGED, paper_table_2, paper_table_5
 from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.experiment import linked, main, plan
+from vision_repro.experiment import linked, plan
 from vision_repro.results import RunFolder
 
 EXPERIMENT, PRESETS = transfer.EXPERIMENT, transfer.PRESETS
@@ -257,17 +258,9 @@ def test_the_paper_s_numbers_stand_beside_the_claims() -> None:
 
 
 @pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path], tmp_path: Path) -> None:
     chosen = ["--model=vit-32x1/2,bit-r8x0.15", "--start=scratch,digits-0-4@2"]
-    assert main(EXPERIMENT, ["--preset=smoke", *chosen, "--precision=fp32", f"--out={tmp_path}"]) == 0
-    folder = next(tmp_path.glob("transfer/smoke*"))
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    assert "untested" in capsys.readouterr().out
+    folder = smoke(EXPERIMENT, *chosen, "--precision=fp32")
     found = Table.read(folder / "table.csv")
     assert {row.settings["start"] for row in found.rows} == {"", "digits-0-4@2"}
     rates = {row.value for row in found.rows if row.metric == "lr"}

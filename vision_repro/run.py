@@ -30,7 +30,7 @@ from vision_repro.launch.preemption import Preemption, environment
 from vision_repro.launch.tracking import Tracker
 from vision_repro.models import weights
 from vision_repro.models.head import head_keys
-from vision_repro.probes import named, training_seconds
+from vision_repro.probes import named
 from vision_repro.recorder import DivergedError, Place, Recorder
 from vision_repro.results import PICTURES, RunFolder, curve_csv, write_atomic
 from vision_repro.tasks.classifier import Classifier
@@ -279,9 +279,7 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     if finite:
         classifies = config.weights != FRESH and (loaded is None or loaded.head)
         metrics = measurements.of_run(config, trainer, task, module, recorder, classifies=classifies)
-        metrics |= at_start
-        if "training_seconds" in config.probe_names:
-            metrics |= training_seconds.of_meter(gauge.seconds)
+        metrics |= at_start | named.measure_meter(config.probe_names, gauge.seconds)
     else:
         metrics = measurements.of_diverged(config)
     if asked.lr_from:

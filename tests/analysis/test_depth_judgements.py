@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
-from vision_repro.analysis.depth import gap_grows, gradient_ratios, healthy, higher, not_vanishing
-from vision_repro.analysis.scaling import not_worse
+from vision_repro.analysis.depth import gap_grows, gradient_ratios, healthy, not_vanishing
+from vision_repro.analysis.scaling import compare, not_worse, of_models
 from vision_repro.analysis.table import Row, Table
 
 JITTER = (0.0, 0.001, -0.001, 0.0005)
@@ -52,19 +52,19 @@ def test_at_the_ceiling_nothing_is_judged() -> None:
     numbers = [0.995, 0.996, 0.995, 0.997]
     table = evidence({("a", "test_accuracy"): numbers, ("b", "test_accuracy"): [0.996, 0.995, 0.996, 0.996]})
     assert not_worse(table, {"model": "a"}, {"model": "b"}, margin=0.015, subject="a minus b").verdict == UNTESTED
-    assert higher(table, "a", "b").verdict == UNTESTED
+    assert of_models(compare, "a", "b")(table).verdict == UNTESTED
 
 
 def test_losses_have_no_ceiling_and_their_own_unit() -> None:
     table = evidence({("a", "loss"): 2.3, ("b", "loss"): 1.1})
-    found = higher(table, "a", "b", metric="loss", unit="nats")
+    found = of_models(compare, "a", "b", metric="loss", unit="nats")(table)
     assert (found.verdict, found.unit) == (HOLDS, "nats")
-    assert higher(table, "b", "a", metric="loss", unit="nats").verdict == FAILS
+    assert of_models(compare, "b", "a", metric="loss", unit="nats")(table).verdict == FAILS
 
 
 def test_missing_models_leave_a_claim_untested() -> None:
     table = evidence({("a", "test_accuracy"): 0.5})
-    assert higher(table, "a", "b").verdict == UNTESTED
+    assert of_models(compare, "a", "b")(table).verdict == UNTESTED
     assert not_worse(table, {"model": "a"}, {"model": "b"}, margin=0.015, subject="a minus b").verdict == UNTESTED
     assert healthy(table, "a", "gradient_norm").verdict == UNTESTED
     assert not_vanishing(table, "a", "gradient_norm").verdict == UNTESTED

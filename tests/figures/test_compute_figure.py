@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests.figures.apart import assert_apart
 from vision_repro.analysis.claims import HOLDS, UNTESTED, Verdict
 from vision_repro.analysis.compute import COMPUTE, front, of_family, paper_points
 from vision_repro.analysis.intervals import t_interval
@@ -76,23 +76,6 @@ CASES = {
     "some diverged": lost(rows(), 7),
     "all diverged": lost(rows(), 1),
 }
-
-
-def assert_apart(found: Figure) -> None:
-    canvas = FigureCanvasAgg(found)
-    canvas.draw()
-    texts = [text for text in found.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
-    page = found.bbox
-    for text, box in boxes:
-        assert page.x0 <= box.x0, text
-        assert box.x1 <= page.x1, text
-        assert page.y0 <= box.y0, text
-        assert box.y1 <= page.y1, text
-    for (text, box), (other, second) in itertools.combinations(boxes, 2):
-        wide = min(box.x1, second.x1) - max(box.x0, second.x0)
-        high = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert min(wide, high) < 1.5, (text, other)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests.figures.apart import assert_apart
 from vision_repro.analysis.claims import HOLDS, UNTESTED, Verdict
 from vision_repro.analysis.intervals import t_interval
 from vision_repro.analysis.summary import SummaryRow
-from vision_repro.figures.panels import short_number
+from vision_repro.figures.axes import prefixed
 from vision_repro.figures.scaling import data_scaling_figure
 from vision_repro.figures.style import appearance, save
 
@@ -92,20 +92,7 @@ CASES = {
 @pytest.mark.parametrize("width", [5.5, 7.0])
 def test_no_text_overlaps_another_or_leaves_the_page(name: str, width: float) -> None:
     found = figure(CASES[name], width=width)
-    canvas = FigureCanvasAgg(found)
-    canvas.draw()
-    texts = [text for text in found.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
-    page = found.bbox
-    for text, box in boxes:
-        assert page.x0 <= box.x0, text
-        assert box.x1 <= page.x1, text
-        assert page.y0 <= box.y0, text
-        assert box.y1 <= page.y1, text
-    for (text, box), (other, second) in itertools.combinations(boxes, 2):
-        wide = min(box.x1, second.x1) - max(box.x0, second.x0)
-        high = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert min(wide, high) < 1.5, (text, other)  # pixels at 100 dots an inch: descenders may touch
+    assert_apart(found)
 
 
 def test_it_says_units_seeds_interval_data_and_preset() -> None:
@@ -175,7 +162,7 @@ def test_other_presets_are_not_shown() -> None:
 
 def test_labels_of_sizes() -> None:
     shown = {20: "20", 1200: "1200", 9999: "9999", 49_000: "49k", 1.3e6: "1.3M", 14e6: "14M", 303e6: "303M"}
-    assert {size: short_number(size) for size in shown} == shown
+    assert {size: prefixed(size) for size in shown} == shown
 
 
 def test_two_renders_give_the_same_bytes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from experiments import attention_distance, data_scaling, position_embedding, vit_head
+from tests.figures.apart import assert_apart
 from vision_repro.config import UserError, plain
 from vision_repro.experiment import Experiment, grid
 from vision_repro.figures.__main__ import main
@@ -92,18 +93,7 @@ def test_every_venue_has_its_width_readable_text_and_no_overlap(drawing: Drawing
     assert figure.get_figheight() < (7.5 if style == "slides" else 9.7)  # a slide; less than 247 mm, a page of Nature
     assert min(text.get_fontsize() for text in texts(figure)) >= SMALLEST
     assert {text.get_fontfamily()[0] for text in texts(figure)} == {venue.font}
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts(figure)]
-    for text, box in boxes:
-        assert figure.bbox.x0 <= box.x0, text
-        assert box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0, text
-        assert box.y1 <= figure.bbox.y1, text
-    for (text, box), (other, second) in itertools.combinations(boxes, 2):
-        wide = min(box.x1, second.x1) - max(box.x0, second.x0)
-        high = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert min(wide, high) < 1.5 * venue.enlarged, (text, other)  # pixels at 100 dots an inch
+    assert_apart(figure, 1.5 * venue.enlarged)
 
 
 def test_colours_are_the_same_everywhere(drawing: Drawing) -> None:

@@ -1,12 +1,10 @@
 """The figure of pre-training: what it says and shows, and that nothing overlaps."""
 
-import itertools
-
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tests.figures.apart import assert_apart
 from vision_repro.analysis.claims import HOLDS, UNTESTED, Verdict
 from vision_repro.analysis.intervals import t_interval
 from vision_repro.analysis.summary import SummaryRow
@@ -52,22 +50,6 @@ def drawn(seeds: int, width: float | None = 5.5, groups: tuple[Group, ...] = GRO
 
 def written(found: Figure) -> str:
     return " ".join(text.get_text() for text in found.findobj(Text))
-
-
-def assert_apart(found: Figure) -> None:
-    canvas = FigureCanvasAgg(found)
-    canvas.draw()
-    texts = [text for text in found.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
-    for text, box in boxes:
-        assert found.bbox.x0 <= box.x0, text
-        assert box.x1 <= found.bbox.x1, text
-        assert found.bbox.y0 <= box.y0, text
-        assert box.y1 <= found.bbox.y1, text
-    for (text, box), (other, second) in itertools.combinations(boxes, 2):
-        wide = min(box.x1, second.x1) - max(box.x0, second.x0)
-        high = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert min(wide, high) < 1.5, (text, other)  # pixels at 100 dots an inch: descenders may touch
 
 
 @pytest.mark.parametrize("width", [5.5, 7.0, 3.25])

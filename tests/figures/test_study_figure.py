@@ -7,10 +7,9 @@ import random
 
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
+from tests.figures.apart import assert_apart
 from vision_repro.analysis.claims import HOLDS, UNTESTED, Verdict
 from vision_repro.analysis.intervals import t_interval
 from vision_repro.analysis.summary import SummaryRow
@@ -73,19 +72,7 @@ def study(seeds: int, width: float = 5.5, across: int = 3) -> Figure:
 @pytest.mark.parametrize(("width", "across"), [(5.5, 3), (5.5, 2), (3.25, 3), (7.0, 4)])
 def test_no_text_overlaps_another_or_leaves_the_page(seeds: int, width: float, across: int) -> None:
     found = study(seeds, width, across)
-    canvas = FigureCanvasAgg(found)
-    canvas.draw()
-    texts = [text for text in found.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
-    for text, box in boxes:
-        assert found.bbox.x0 <= box.x0, text
-        assert box.x1 <= found.bbox.x1, text
-        assert found.bbox.y0 <= box.y0, text
-        assert box.y1 <= found.bbox.y1, text
-    for (text, box), (other, second) in itertools.combinations(boxes, 2):
-        wide = min(box.x1, second.x1) - max(box.x0, second.x0)
-        high = min(box.y1, second.y1) - max(box.y0, second.y0)
-        assert min(wide, high) < 1.5, (text, other)  # pixels at 100 dots an inch: descenders may touch
+    assert_apart(found)
 
 
 def drawn(axes: Axes, color: str) -> list[float]:

@@ -17,20 +17,6 @@ TENFOLD = 1.0
 """What a layer's gradient may have lost, log10 of a ratio, and not have vanished."""
 
 
-def higher(
-    evidence: Evidence, first: str, second: str, *, metric: str = "test_accuracy", unit: str = "fraction",
-    note: str = "",
-) -> Judgement:  # fmt: skip
-    """Judges the claim that the model `first` has more of a metric than `second`, paired over seeds."""
-    values = [evidence.values(metric, model=model) for model in (first, second)]
-    found = differences(*values)
-    means = [fmean(side[seed] for seed in found) for side in values] if found and unit == "fraction" else []
-    return greater(
-        evidence, found, subject=f"{first} minus {second}", means=means, diverged=_lost(evidence, (first, second)),
-        metric=metric, unit=unit, note=note,
-    )  # fmt: skip
-
-
 def gap_grows(
     evidence: Evidence, first: Mapping[int, str], second: Mapping[int, str], *, subject: str,
     metric: str = "test_accuracy",

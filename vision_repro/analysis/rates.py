@@ -33,10 +33,13 @@ def curves_of(
     return {seed: dict(sorted(curve.items())) for seed, curve in sorted(found.items()) if set(curve) == rates}
 
 
-def best_rate(evidence: Evidence, setting: Setting, metric: str = "val_accuracy") -> float | None:
-    """Returns the learning rate with the best mean of `metric`, of those at which no run diverged, if there is one."""
-    rates = evidence.sizes("lr", **setting)
-    values = {rate: evidence.values(metric, **setting, lr=rate).values() for rate in rates}
+def best_rate(evidence: Evidence, setting: Setting, below: float = math.inf) -> float | None:
+    """Returns the learning rate under `below` with the best mean `val` accuracy, if there is one.
+
+    Only rates at which no run diverged are looked at.
+    """
+    rates = [rate for rate in evidence.sizes("lr", **setting) if rate < below]
+    values = {rate: evidence.values("val_accuracy", **setting, lr=rate).values() for rate in rates}
     good = [rate for rate in rates if values[rate] and not evidence.diverged(**setting, lr=rate)]
     return max(good, key=lambda rate: fmean(values[rate]), default=None)
 

@@ -6,10 +6,12 @@ A setting is a mapping such as `{"model": "vit-64x4/2"}`; sizes are the entries 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater, in_points
 from vision_repro.analysis.intervals import differences, slopes
@@ -19,14 +21,29 @@ Setting = Mapping[str, Level]
 Series = dict[float, dict[int, float]]
 
 
+def of_models(judge: Callable[..., Judgement], first: str, second: str, **options: Any) -> Callable[..., Judgement]:
+    """Returns the judge of a claim on two models, by the column `model`: `compare`, `same` or `not_worse`."""
+    settings = {"first": {"model": first}, "second": {"model": second}}
+    return partial(judge, **settings, subject=f"{first} minus {second}", **options)
+
+
 def compare(
-    evidence: Evidence, first: Setting, second: Setting, *, subject: str, metric: str = "test_accuracy", note: str = ""
+    evidence: Evidence,
+    first: Setting,
+    second: Setting,
+    *,
+    subject: str,
+    metric: str = "test_accuracy",
+    unit: str = "fraction",
+    note: str = "",
 ) -> Judgement:
-    """Judges the claim that `first` scores higher than `second`, paired over seeds."""
+    """Judges the claim that `first` scores higher than `second`, paired over seeds; only fractions have a ceiling."""
     a, b = evidence.values(metric, **first), evidence.values(metric, **second)
     lost = evidence.diverged(**first) + evidence.diverged(**second)
-    found = differences(a, b)
-    return greater(evidence, found, subject=subject, means=_means(a, b), diverged=lost, metric=metric, note=note)
+    means = _means(a, b) if unit == "fraction" else ()
+    return greater(
+        evidence, differences(a, b), subject=subject, means=means, diverged=lost, metric=metric, unit=unit, note=note
+    )
 
 
 def not_worse(

@@ -16,8 +16,9 @@ from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.compute import FAMILIES, Point, clouds, family, front, of_family, paper_points
 from vision_repro.analysis.intervals import Interval, t_interval
 from vision_repro.analysis.table import Table
+from vision_repro.figures.axes import prefixed
 from vision_repro.figures.footer import footer
-from vision_repro.figures.panels import limits, say, short_number
+from vision_repro.figures.panels import limits, say
 from vision_repro.figures.style import style, text_width
 from vision_repro.figures.venues import NARROW, page, stroke
 
@@ -184,7 +185,7 @@ def _scale(axes: Axes, places: Sequence[float]) -> None:
     ticks = [step * 10**power for power in powers for step in steps if low <= step * 10**power <= high]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([short_number(tick) for tick in ticks])
+    axes.set_xticklabels([prefixed(tick) for tick in ticks])
 
 
 def _legend(figure: Figure, panels: Sequence[Panel], top: float, columns: int) -> None:

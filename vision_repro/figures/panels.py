@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from vision_repro.analysis.intervals import Interval
+from vision_repro.figures.axes import prefixed
 from vision_repro.figures.style import appearance
 from vision_repro.figures.venues import points as point_size
 from vision_repro.figures.venues import stroke
@@ -114,7 +115,7 @@ def size_axis(axes: Axes, sizes: Sequence[float], names: Sequence[str] = ()) -> 
     axes.set_xscale("log")
     span = math.log10(sizes[-1] / sizes[0]) if len(sizes) > 1 else 1.0
     axes.set_xlim(sizes[0] / 10 ** (0.07 * span), sizes[-1] * 10 ** (0.07 * span))
-    labels = list(names) or [short_number(size) for size in sizes]
+    labels = list(names) or [prefixed(size) for size in sizes]
     shown = _with_room([math.log10(size) / (1.14 * span) for size in sizes])
     axes.xaxis.set_major_locator(FixedLocator(list(sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -128,14 +129,6 @@ def _with_room(places: Sequence[float]) -> list[bool]:
         if places[index] - places[shown[-1]] >= WITHIN and places[-1] - places[index] >= WITHIN:
             shown.append(index)
     return [index in (*shown, len(places) - 1) for index in range(len(places))]
-
-
-def short_number(number: float) -> str:
-    """Returns `20`, `1200`, `49k`, `1.3M` or `303M`."""
-    for factor, letter in ((1e6, "M"), (1e3, "k")):
-        if number >= 10 * factor or (number >= factor and letter == "M"):
-            return f"{number / factor:.3g}{letter}"
-    return f"{number:g}"
 
 
 def say(axes: Axes, text: str) -> None:

@@ -4,6 +4,7 @@
     of_features(features, classes) -> {metric: (value, unit)}    frozen features of all splits, extracted once for all
     of_task(task, module) -> {metric: (value, unit)}    with the tested weights, in eval mode; data by `first`
     at_start(task, module) -> {metric: (value, unit)}    before the first step, with the weights as they are drawn
+    of_meter(seconds) -> {metric: (value, unit)}    of the run's own meter: seconds by phase, over all resumptions
     check(model, image_size)    optional: raises UserError, before anything is trained, for a model it cannot look into
 
 A file may have `at_start` beside one of the others. Every rank calls them and must find the same.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from vision_repro.probes.features import Frozen, in_order
 
 IMAGES = 128
 """Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
-MEASURES = ("measure", "of_features", "of_task", "at_start")
+MEASURES = ("measure", "of_features", "of_task", "at_start", "of_meter")
 
 
 def names() -> list[str]:
@@ -97,11 +98,20 @@ def measure_start(wanted: Sequence[str], task: Any, module: Any) -> dict[str, tu
     A run that is continued finds the same again, as its first weights follow from its seed.
     """
     probes = [probe for name in wanted if hasattr(probe := find(name), "at_start")]
+    if not probes:
+        return {}
     found: dict[str, tuple[float, str]] = {}
-    with torch.random.fork_rng():
+    # Of its own device only: the generators of all others would be woken up, and a warning written.
+    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []):
         for probe in probes:
             found.update(probe.at_start(task, module))
     return found
+
+
+def measure_meter(wanted: Sequence[str], seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    """Returns what the probes with `of_meter` make of the meter's seconds by phase."""
+    probes = [probe for name in wanted if hasattr(probe := find(name), "of_meter")]
+    return {metric: found for probe in probes for metric, found in probe.of_meter(seconds).items()}
 
 
 def first(module: Any, split: str, count: int) -> Batch:

@@ -7,12 +7,6 @@ depend on the device and on what else it does; two runs side by side on two core
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns nothing: neither task nor data know the time; `of_meter` is asked at the end of training."""
-    return {}
 
 
 def of_meter(seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.analysis.table import order
 from vision_repro.figures.appearance import Appearance, appearance, size_order
-from vision_repro.figures.panels import short_number
+from vision_repro.figures.axes import prefixed
 from vision_repro.figures.style import style
 from vision_repro.report.layout import axes as find_axes
 from vision_repro.report.layout import finite, point_text, scale, setting_text, unit_text
@@ -172,7 +172,7 @@ def _axis(panel: Axes, xs: Sequence[float], names: Sequence[str]) -> None:
     if len(xs) <= 8:
         panel.xaxis.set_major_locator(FixedLocator(list(xs)))
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticklabels(list(names) or [short_number(x) for x in xs])
+        panel.set_xticklabels(list(names) or [prefixed(x) for x in xs])
 
 
 def _legend(figure: Figure, entries: Sequence[Appearance]) -> None:
