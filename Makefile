@@ -80,7 +80,7 @@ exp-%:
 	@echo 'There is no experiment "$*"; known: $(or $(EXPERIMENTS),none).' >&2; exit 2
 
 sweep: $(READY)
-	@$(RUN) -m vision_repro.launch.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) \
+	@$(RUN) -m vision_repro.search.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) \
 	  $(filter-out '--preset=% '--seeds=% '--model=%,$(OPTIONS)) $(ARGS)
 
 report: $(READY)
@@ -95,13 +95,13 @@ compare: $(READY)
 	  $(if $(and $(A),$(B)),$(call quote,$(A)) $(call quote,$(B)),$(error compare needs A=... B=...)) $(ARGS)
 
 tables: $(READY)
-	@$(RUN) -m vision_repro.accounting.tables $(ARGS)
+	@$(RUN) -m vision_repro.published.tables $(ARGS)
 
 explain: $(READY)
 	@$(RUN) -m vision_repro.accounting.explain $(call option,model,MODEL) $(call option,image_size,IMAGE) $(ARGS)
 
 explore: $(READY)
-	@$(RUN) -m vision_repro.probes.explorer $(call option,model,MODEL) $(call option,weights,WEIGHTS) \
+	@$(RUN) -m vision_repro.explorer $(call option,model,MODEL) $(call option,weights,WEIGHTS) \
 	  $(call option,image_size,IMAGE) $(ABOUT_DATA) $(ARGS)
 
 ABOUT_DATA = $(call option,dataset,DATA) $(call option,data_root,DATA_ROOT)

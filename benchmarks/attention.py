@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.listing_memory import in_a_process
 from benchmarks.timing import Row, in_turns, ratios, show
-from vision_repro.launch.device import cores, quiet_threads
+from vision_repro.training.device import cores, quiet_threads
 
 quiet_threads()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.timing import Row, in_turns, ratios, show
-from vision_repro.launch.device import cores
+from vision_repro.training.device import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2
@@ -30,13 +30,13 @@ Worker = subprocess.Popen[str]
 def work(quiet: bool) -> None:
     """The life of one process: for each number of seconds that it reads, trains that long and prints images/s."""
     if quiet:
-        from vision_repro.launch.device import quiet_threads
+        from vision_repro.training.device import quiet_threads
 
         quiet_threads()
     import torch
 
     from benchmarks.workload import a_task, random_split, train
-    from vision_repro.data.batch import Batch
+    from vision_repro.augmentation.batch import Batch
 
     torch.set_num_threads(THREADS)
     task, split = a_task("vit-64x4/2", 8, bf16=False), random_split(BATCH, 8)

@@ -76,7 +76,7 @@ def planned(folder: str, runs: int) -> Any:
 
 def pool(folder: str, runs: int) -> None:
     """Carries out the runs as `python -m experiments.data_scaling` does, up to its table."""
-    from vision_repro.launch.device import quiet_threads
+    from vision_repro.training.device import quiet_threads
 
     quiet_threads()
     from vision_repro.launch.session import do_runs
@@ -87,14 +87,14 @@ def pool(folder: str, runs: int) -> None:
 
 def first_steps(folder: str, runs: int) -> None:
     """Prints, for each of `runs` forked runs, the seconds from its start to the end of its first optimizer step."""
-    from vision_repro.launch.device import quiet_threads
+    from vision_repro.training.device import quiet_threads
 
     quiet_threads()
-    from vision_repro.launch import local, session
-    from vision_repro.recorder import Recorder
+    from vision_repro.launch import pool, session
+    from vision_repro.training.recorder import Recorder
 
     todo = planned(folder, runs)
-    local.preload()
+    pool.preload()
     session.prepare(todo, list(todo.runs))
     place = session.place_maker(todo, list(todo.runs), "cpu")
     moment, seeded = Path(folder) / "moment", Recorder.on_train_batch_start
@@ -108,7 +108,7 @@ def first_steps(folder: str, runs: int) -> None:
     changed.on_train_batch_start = on_train_batch_start
     for config in todo.runs:
         start = time.monotonic()
-        local.Pool(todo.launch, "cpu", place, lambda config, message: None).run([config], todo.folder)
+        pool.Pool(todo.launch, "cpu", place, lambda config, message: None).run([config], todo.folder)
         print(float(moment.read_text()) - start, flush=True)
 
 

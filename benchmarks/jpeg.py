@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.timing import Row, in_turns, ratios, show, value
-from vision_repro.launch.device import quiet_threads
+from vision_repro.training.device import quiet_threads
 
 quiet_threads()
 
@@ -31,12 +31,12 @@ from torchvision.datasets import ImageFolder  # noqa: E402
 from torchvision.io import decode_image  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
-from vision_repro.data.augment import AREA, normalise  # noqa: E402
+from vision_repro.augmentation.augment import AREA, normalise  # noqa: E402
 from vision_repro.data.batches import Decoding  # noqa: E402
-from vision_repro.data.decode import decoder  # noqa: E402
-from vision_repro.data.imagenette import listing as find  # noqa: E402
-from vision_repro.data.listing import Listing  # noqa: E402
 from vision_repro.data.streamed import StreamedData  # noqa: E402
+from vision_repro.datasets.imagenette import listing as find  # noqa: E402
+from vision_repro.files.decode import decoder  # noqa: E402
+from vision_repro.files.listing import Listing  # noqa: E402
 
 BATCH = 64
 WARM_UP = 4  # batches left out while workers start

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Row, show
-from vision_repro.launch.device import quiet_threads
+from vision_repro.training.device import quiet_threads
 
 quiet_threads()
 
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from vision_repro.data.listing import Indices, Listing, scan  # noqa: E402
 from vision_repro.data.streamed import StreamedData  # noqa: E402
+from vision_repro.files.listing import Indices, Listing, scan  # noqa: E402
 
 FILES, EPOCHS, BATCH, WORKERS = 200_000, 3, 500, 2
 LINKS = 5_000  # to one file; some file systems allow 65,000

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.timing import Row, best, in_turns, ratios, show
-from vision_repro.launch.device import cores, quiet_threads
+from vision_repro.training.device import cores, quiet_threads
 
 quiet_threads()
 
@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 from benchmarks.workload import random_data  # noqa: E402
+from vision_repro.augmentation.augment import augment, normalise  # noqa: E402
 from vision_repro.config import RunConfig  # noqa: E402
-from vision_repro.data.augment import augment, normalise  # noqa: E402
 
 BATCH = 64
 WARM_UP = 10  # batches left out while workers start and fill their queue

@@ -8,14 +8,14 @@ from functools import partial
 from statistics import median
 
 from benchmarks.timing import Row, in_turns, ratios, show
-from vision_repro.launch.device import cores, cpu_has_bf16, quiet_threads
+from vision_repro.training.device import cores, cpu_has_bf16, quiet_threads
 
 quiet_threads()
 
 import torch  # noqa: E402
 
 from benchmarks.workload import a_task, random_split, train  # noqa: E402
-from vision_repro.data.batch import Batch  # noqa: E402
+from vision_repro.augmentation.batch import Batch  # noqa: E402
 
 # model, image size [pixels]
 MODELS = (("vit-128x4/4", 32), ("bit-r14x0.3125/2", 32), ("bit-r26x0.5", 32))

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.timing import Row, in_turns, ratios, show
-from vision_repro.launch.device import cores, quiet_threads
+from vision_repro.training.device import cores, quiet_threads
 
 quiet_threads()
 

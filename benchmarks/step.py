@@ -19,7 +19,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.timing import Row, differences, in_turns, ratios, show
-from vision_repro.launch.device import cpu_has_bf16, quiet_threads
+from vision_repro.tasks.task import Task
+from vision_repro.training.device import cpu_has_bf16, quiet_threads
 
 quiet_threads()
 
@@ -31,13 +32,12 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from torchmetrics.classification import MulticlassAccuracy  # noqa: E402
 
 from benchmarks.workload import CLASSES, a_place, random_data, recorder  # noqa: E402
-from vision_repro import run  # noqa: E402
+from vision_repro.augmentation.augment import normalise  # noqa: E402
+from vision_repro.augmentation.batch import Batch  # noqa: E402
 from vision_repro.config import RunConfig  # noqa: E402
-from vision_repro.data.augment import normalise  # noqa: E402
-from vision_repro.data.batch import Batch  # noqa: E402
-from vision_repro.recorder import Place  # noqa: E402
 from vision_repro.tasks.classifier import Classifier  # noqa: E402
-from vision_repro.tasks.training import Training  # noqa: E402
+from vision_repro.training import run  # noqa: E402
+from vision_repro.training.recorder import Place  # noqa: E402
 
 WARM_UP = 5  # steps left out at the start of each fit
 
@@ -98,7 +98,7 @@ def stamped(task: Any) -> list[float]:
     return stamps
 
 
-def a_task(config: RunConfig, place: Place, data: Any) -> Training:
+def a_task(config: RunConfig, place: Place, data: Any) -> Task:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
         return run._task(config, place, data)[0]

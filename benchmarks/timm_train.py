@@ -77,7 +77,7 @@ def theirs(checkout: Path, options: Sequence[str], out: Path, steps: int, bf16: 
 
 def ours(root: Path, steps: int) -> float:
     """Returns the images/s of the suite on all cores, with crop and flip."""
-    from vision_repro.launch.device import cores, cpu_has_bf16, quiet_threads
+    from vision_repro.training.device import cores, cpu_has_bf16, quiet_threads
 
     quiet_threads()
     import torch

@@ -10,15 +10,14 @@ from typing import Any
 import torch
 
 from vision_repro import models
-from vision_repro.config import RunConfig
-from vision_repro.data.batch import Batch
+from vision_repro.augmentation.batch import Batch
+from vision_repro.config import Launch, RunConfig
 from vision_repro.data.resident import ResidentData
-from vision_repro.data.splits import Split, Splits
-from vision_repro.launch import Launch
-from vision_repro.launch.tracking import Tracker
-from vision_repro.recorder import Place, Recorder
-from vision_repro.results import RunFolder
+from vision_repro.files.splits import Split, Splits
+from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
+from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.tracking import Tracker
 
 CLASSES = 10
 

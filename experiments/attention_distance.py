@@ -36,8 +36,8 @@ from typing import Any
 
 import yaml
 
-from vision_repro.analysis.attention import deeper, heads_by_seed, less_local, reaches, stays, uniform_distance
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
+from vision_repro.analysis.judges.attention import deeper, heads_by_seed, less_local, reaches, stays, uniform_distance
 from vision_repro.analysis.table import Table
 from vision_repro.config import RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset, main

@@ -37,7 +37,7 @@ from typing import Any
 
 from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.compute import family
-from vision_repro.analysis.compute_claims import (
+from vision_repro.analysis.judges.compute import (
     LARGE,
     SMALL,
     ahead_in,

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.scaling import compare, trend
+from vision_repro.analysis.judges.comparisons import compare, trend
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig, Scalar
 from vision_repro.experiment import Experiment, Preset, main

@@ -40,12 +40,12 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.depth import gap_grows, healthy, not_vanishing
-from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import compare, not_worse, of_models, same
+from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models, same
+from vision_repro.analysis.judges.depth import gap_grows, healthy, not_vanishing
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.papers.tables import paper_table
 
 MARGIN = 0.015
 RATES = {"vgg": 3e-3, "plain": 1e-2, "resnet": 1e-2}

@@ -37,13 +37,13 @@ from statistics import fmean
 from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
-from vision_repro.analysis.exponents import counted_less
 from vision_repro.analysis.intervals import differences
-from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import compare, of_models, same
+from vision_repro.analysis.judges.comparisons import compare, of_models, same
+from vision_repro.analysis.judges.exponents import counted_less
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.papers.tables import paper_table
 
 MARGIN = 0.015
 EQUAL_COST = 0.1

@@ -37,8 +37,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis import bias
 from vision_repro.analysis.claims import Claim, Verdict
+from vision_repro.analysis.judges import bias
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset, main

@@ -44,9 +44,9 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from vision_repro.analysis import kernels
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.scaling import compare, not_worse, of_models, same
+from vision_repro.analysis.judges import kernels
+from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main

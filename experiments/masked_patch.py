@@ -42,9 +42,9 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.joint import jointly
-from vision_repro.analysis.pretraining import flattens
-from vision_repro.analysis.scaling import Setting, compare
+from vision_repro.analysis.judges.comparisons import Setting, compare
+from vision_repro.analysis.judges.joint import jointly
+from vision_repro.analysis.judges.pretraining import flattens
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset, main

@@ -32,11 +32,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis import rates
 from vision_repro.analysis.claims import Claim, Verdict
-from vision_repro.analysis.gap import gaps, narrower
 from vision_repro.analysis.intervals import t_interval
-from vision_repro.analysis.scaling import Setting, compare, same
+from vision_repro.analysis.judges import rates
+from vision_repro.analysis.judges.comparisons import Setting, compare, same
+from vision_repro.analysis.judges.gap import gaps, narrower
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Table
 from vision_repro.config import RunConfig, UserError, nearest

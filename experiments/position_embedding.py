@@ -26,12 +26,12 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.joint import jointly
-from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import compare, same
+from vision_repro.analysis.judges.comparisons import compare, same
+from vision_repro.analysis.judges.joint import jointly
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.papers.tables import paper_table
 
 SOURCE = "ViT, section D.4, Table 8"
 MARGIN = 0.015

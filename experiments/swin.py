@@ -36,13 +36,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis import exponents
 from vision_repro.analysis.claims import Claim, Verdict
-from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import Setting, compare, same
+from vision_repro.analysis.judges import exponents
+from vision_repro.analysis.judges.comparisons import Setting, compare, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import FRESH, RunConfig
 from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.papers.tables import paper_table
 
 COST, TABLE, SLIDES = "Swin, section 3.2, Eq. 1 and 2", "Swin, section 4.4, Table 4", "CNN slides; Swin, section 3.2"
 MARGIN = 0.015

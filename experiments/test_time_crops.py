@@ -36,11 +36,11 @@ from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict, greater
 from vision_repro.analysis.intervals import differences
-from vision_repro.analysis.paper import paper_table
-from vision_repro.analysis.scaling import compare
+from vision_repro.analysis.judges.comparisons import compare
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.papers.tables import paper_table
 
 ALEXNET = "AlexNet, section 4.1"
 SLIDES = "lecture slides on CNNs; ResNet, section 3.4"
@@ -167,7 +167,7 @@ def printed() -> dict[str, dict[int, float]]:
 
 def flops_by_views(config: RunConfig, classes: int) -> dict[str, int]:
     """Returns the FLOPs of one test image by views: those of a forward pass, by the accountant, for each view."""
-    from vision_repro.accounting.objectives import forward_flops
+    from vision_repro.tasks.forward_flops import forward_flops
 
     one = forward_flops(config, classes)
     return {views: count * one for views, count in COUNTS.items()}
@@ -175,7 +175,7 @@ def flops_by_views(config: RunConfig, classes: int) -> dict[str, int]:
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
     """Returns accuracy over the number of views and over the FLOPs of a test image, beside what papers print."""
-    from vision_repro.data import describe
+    from vision_repro.datasets import describe
     from vision_repro.figures.series import Point, Series, one, paper
     from vision_repro.figures.study import Curves, study_figure
 

@@ -26,8 +26,8 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.rates import best_rate
-from vision_repro.analysis.scaling import Setting, compare, same
+from vision_repro.analysis.judges.comparisons import Setting, compare, same
+from vision_repro.analysis.judges.rates import best_rate
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset, main

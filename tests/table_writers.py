@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_repro.config import RunConfig
-from vision_repro.results import Lock, RunFolder, TableSpec, write_table
+from vision_repro.store.runs import Lock, RunFolder, TableSpec, write_table
 
 WRITERS = 8
 METRICS = ("val_accuracy", "test_accuracy", "few_shot_5")

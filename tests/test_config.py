@@ -2,8 +2,7 @@ import dataclasses
 
 import pytest
 
-from vision_repro.config import RunConfig, UserError, construct, nearest, parse_options, plain, run_id
-from vision_repro.launch import Launch
+from vision_repro.config import Launch, RunConfig, UserError, construct, nearest, parse_options, plain, run_id
 
 
 def test_id_depends_on_every_field_and_on_nothing_else() -> None:

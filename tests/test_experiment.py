@@ -17,7 +17,7 @@ from experiments import data_scaling
 from vision_repro.analysis.table import Table
 from vision_repro.config import UserError
 from vision_repro.experiment import grid, plan
-from vision_repro.launch import sweep
+from vision_repro.search import sweep
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -94,7 +94,7 @@ def test_smoke_rows_are_never_evidence(undisturbed: Path) -> None:
 def test_the_subset_is_on_disk_with_its_checksum(undisturbed: Path) -> None:
     import json
 
-    from vision_repro.data.subset import checksum
+    from vision_repro.files.subset import checksum
 
     file = next(undisturbed.glob("data_scaling/subsets/*seed*0*"))
     import torch
@@ -172,7 +172,7 @@ def test_a_diverging_run_does_not_stop_the_others(tmp_path: Path) -> None:
     values |= {"lr": {"values": [0.001, 1e30]}, "grad_clip": {"value": 0}, "seeds": {"value": 1}}
     command = ["python", "-m", "experiments.data_scaling", "${args}"]
     file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": values}))
-    code, _, err = finish(start(tmp_path / "out", str(file), module="vision_repro.launch.sweep"))
+    code, _, err = finish(start(tmp_path / "out", str(file), module="vision_repro.search.sweep"))
     assert code == 0, err
     rows = (tmp_path / "out/data_scaling/wild/table.csv").read_text()
     assert rows.count(",diverged,val_accuracy,nan,") == 2

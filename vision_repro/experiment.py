@@ -20,6 +20,7 @@ from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
 from vision_repro.config import (
     RUN,
+    Launch,
     RunConfig,
     Scalar,
     UserError,
@@ -30,9 +31,9 @@ from vision_repro.config import (
     run_id,
     single,
 )
-from vision_repro.launch import Launch, wandb_report
-from vision_repro.launch.device import quiet_threads
-from vision_repro.results import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, write_atomic, write_table
+from vision_repro.launch import wandb_report
+from vision_repro.store.runs import PICTURES, TABLE_NAME, Lock, RunFolder, TableSpec, write_atomic, write_table
+from vision_repro.training.device import quiet_threads
 
 WIDEST = 6
 """Columns that a table of one metric in `summary.md` has at most; with more levels, settings are lines."""
@@ -241,7 +242,7 @@ def carry_out(planned: Plan) -> int:
         print(f"{planned.experiment.name}: nothing to do, as the preset leaves this point of its grid out.")
         return 0
     if planned.launch.dry_run:
-        from vision_repro.accounting.estimate import estimate
+        from vision_repro.launch.estimate import estimate
 
         print(estimate([run for run in planned.all if planned.folder(run).result() is None], len(planned.all)))
         return 0
@@ -250,7 +251,7 @@ def carry_out(planned: Plan) -> int:
     code, writes = do_runs(planned)
     if writes and any(planned.folder(run).result() for run in planned.runs):
         if "WANDB_SWEEP_ID" in os.environ:
-            from vision_repro.launch.trial import conclude_trial
+            from vision_repro.conclude_trial import conclude_trial
 
             conclude_trial(planned)
             return code

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vision_repro.accounting.devices import DEVICES, devices, plan_cost
-from vision_repro.accounting.estimate import estimate
 from vision_repro.config import RunConfig, UserError
+from vision_repro.launch.estimate import estimate
 
 
 def test_every_number_has_its_source() -> None:

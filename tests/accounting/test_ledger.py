@@ -13,14 +13,13 @@ import pytest
 
 from vision_repro.accounting import ledger, ledger_lines, ledger_text
 from vision_repro.accounting.devices import DEVICES, devices, matching
-from vision_repro.accounting.estimate import estimate, run_flops
 from vision_repro.accounting.ledger import Entry, entries, priced, stages, upstream_flops
 from vision_repro.accounting.ledger_lines import lines
-from vision_repro.accounting.objectives import forward_flops
-from vision_repro.config import RUN, RunConfig, UserError, run_id
+from vision_repro.config import RUN, Launch, RunConfig, UserError, run_id
 from vision_repro.experiment import Experiment, Plan, Preset
-from vision_repro.launch import Launch
-from vision_repro.results import RunFolder
+from vision_repro.launch.estimate import estimate, run_flops
+from vision_repro.store.runs import RunFolder
+from vision_repro.tasks.forward_flops import forward_flops
 
 BASE = RunConfig(experiment="x", model="vit-32x2/4", image_size=32, steps=10, global_batch=10, lr=1e-3)
 FIRST = replace(BASE, objective="mae", corrupted=0.75)

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vision_repro import models
-from vision_repro.accounting.book import account
+from vision_repro.accounting.profiler import account
 from vision_repro.accounting.training import training_step
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from vision_repro.analysis.attention import (
+from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
+from vision_repro.analysis.judges.attention import (
     deeper,
     depth_slopes,
     heads_by_seed,
@@ -16,7 +17,6 @@ from vision_repro.analysis.attention import (
     stays,
     uniform_distance,
 )
-from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
 from vision_repro.analysis.table import Row, Table
 
 

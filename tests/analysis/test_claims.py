@@ -148,7 +148,8 @@ def test_json_keeps_fractions_and_has_no_nan() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, vision_repro.analysis.scaling, vision_repro.analysis.verdicts, vision_repro.analysis.summary\n"
+        "import sys, vision_repro.analysis.judges.comparisons, vision_repro.analysis.verdicts\n"
+        "import vision_repro.analysis.summary\n"
         "heavy = {'torch', 'lightning', 'wandb', 'matplotlib', 'scipy.stats', 'pandas'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -12,16 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vision_repro.analysis.changes import (
-    BEYOND,
-    DIVERGED,
-    NOISE,
-    SAME,
-    UNMEASURED,
-    Comparison,
-    compare_tables,
-    fisher,
-)
+from vision_repro.analysis.changes import BEYOND, DIVERGED, NOISE, SAME, UNMEASURED, Comparison, compare_tables, fisher
 from vision_repro.analysis.compare import main
 from vision_repro.analysis.intervals import holm, t_p_value, welch_difference
 from vision_repro.analysis.table import Row, Table

@@ -24,7 +24,7 @@ from vision_repro.analysis.compute import (
     ratios,
     shared_range,
 )
-from vision_repro.analysis.compute_claims import (
+from vision_repro.analysis.judges.compute import (
     LARGE,
     SMALL,
     ahead_in,

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
-from vision_repro.analysis.depth import gap_grows, gradient_ratios, healthy, not_vanishing
-from vision_repro.analysis.scaling import compare, not_worse, of_models
+from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models
+from vision_repro.analysis.judges.depth import gap_grows, gradient_ratios, healthy, not_vanishing
 from vision_repro.analysis.table import Row, Table
 
 JITTER = (0.0, 0.001, -0.001, 0.0005)

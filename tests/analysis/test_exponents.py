@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Judgement
-from vision_repro.analysis.exponents import (
+from vision_repro.analysis.judges.comparisons import Setting
+from vision_repro.analysis.judges.exponents import (
     costs,
     counted_exponent,
     counted_less,
@@ -19,7 +20,6 @@ from vision_repro.analysis.exponents import (
     local_exponents,
     measured_less,
 )
-from vision_repro.analysis.scaling import Setting
 from vision_repro.analysis.table import Row, Table
 
 SIZES = (8, 16, 32, 48)

@@ -6,7 +6,7 @@ import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Judgement
 from vision_repro.analysis.intervals import t_interval
-from vision_repro.analysis.joint import jointly
+from vision_repro.analysis.judges.joint import jointly
 
 CENTRES = {HOLDS: 0.001, UNDECIDED: 0.012, FAILS: 0.1, UNTESTED: 0.5}
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Judgement
-from vision_repro.analysis.pretraining import flattens, gain_per_doubling
+from vision_repro.analysis.judges.pretraining import flattens, gain_per_doubling
 from vision_repro.analysis.table import Row, Table
 
 LENGTHS = {25: {"start": "x@25"}, 100: {"start": "x@100"}, 1600: {"start": "x"}}

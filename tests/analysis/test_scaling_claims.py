@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
-from vision_repro.analysis.scaling import (
+from vision_repro.analysis.judges.comparisons import (
     compare,
     curves_by_seed,
     difference_series,

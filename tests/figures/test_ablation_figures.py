@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.figures.apart import assert_apart
-from vision_repro.analysis.attention import Heads
 from vision_repro.analysis.claims import HOLDS, UNTESTED, Verdict
 from vision_repro.analysis.intervals import t_interval
+from vision_repro.analysis.judges.attention import Heads
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.figures.ablation import Variant, ablation_figure
 from vision_repro.figures.attention import Panel, attention_figure

@@ -11,10 +11,10 @@ from matplotlib.text import Text
 
 from vision_repro.analysis.claims import HOLDS, Verdict
 from vision_repro.analysis.intervals import t_interval
-from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.table import Row, Table
 from vision_repro.figures.transfer import transfer_figure
 from vision_repro.figures.venues import VENUES, on_page
+from vision_repro.papers.tables import paper_table
 
 MODELS = ("vit-64x4/8", "bit-r11x0.3125/2", "timm:vit_base_patch16_224.augreg_in21k")
 STARTS = (

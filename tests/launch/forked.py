@@ -20,11 +20,12 @@ from typing import Any
 
 def serve() -> None:
     """Carries out orders until the input ends."""
-    from vision_repro.launch import local, suggest
-    from vision_repro.launch.device import quiet_threads
+    from vision_repro.launch import pool
+    from vision_repro.search import suggest
+    from vision_repro.training.device import quiet_threads
 
     quiet_threads()
-    local.preload()
+    pool.preload()
     suggest.engine()
     answers = os.dup(1)
     for line in sys.stdin:

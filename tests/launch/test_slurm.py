@@ -21,13 +21,13 @@ from experiments.data_scaling import EXPERIMENT
 from tests.launch.forked import Forked
 from tests.launch.slurm_nodes import Cluster, two_nodes
 from tests.launch.wandb_server import ENTITY, Server
-from vision_repro.config import RunConfig, UserError, run_id
+from vision_repro.config import Launch, RunConfig, UserError, run_id
 from vision_repro.experiment import Plan, plan
-from vision_repro.launch import Launch, session, slurm, slurm_trial
+from vision_repro.launch import session, slurm, slurm_trial
 from vision_repro.launch.batch_script import Request, options, script, shares
-from vision_repro.launch.device import cores
 from vision_repro.launch.slurm import Jobs, levels
-from vision_repro.launch.sweep_file import grid_text
+from vision_repro.search.sweep_file import grid_text
+from vision_repro.training.device import cores
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = Launch(engine="slurm", partition="p", time_limit="4:00:00", sbatch="--account=a --time=1:00:00")

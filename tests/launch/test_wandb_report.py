@@ -16,9 +16,10 @@ import pytest
 
 from experiments import data_scaling
 from vision_repro import experiment
-from vision_repro.config import RunConfig, parse_options
-from vision_repro.launch import Launch, tracking, wandb_report
-from vision_repro.results import RunFolder
+from vision_repro.config import Launch, RunConfig, parse_options
+from vision_repro.launch import wandb_report
+from vision_repro.store.runs import RunFolder
+from vision_repro.training import tracking
 
 ROOT = Path(__file__).parents[2]
 TINY = ("--preset=smoke", "--model=vit-32x4/2", "--train_size=20,40", "--seeds=2", "--steps=4", "--evaluations=2")
@@ -291,8 +292,8 @@ def test_no_address_offline_and_none_from_a_logger_that_fails(
 def test_the_address_is_in_the_provenance_of_the_run(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vision_repro import run
-    from vision_repro.recorder import Place
+    from vision_repro.training import run
+    from vision_repro.training.recorder import Place
 
     class Fake(tracking.Tracker):
         def address(self) -> str:

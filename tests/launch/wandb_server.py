@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vision_repro.launch.suggest import engine, plain_value
+from vision_repro.search.suggest import engine, plain_value
 
 KEY = "k" * 40
 ENTITY, TIME = "someone", "2030-01-01T00:00:00Z"

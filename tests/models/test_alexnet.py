@@ -8,7 +8,7 @@ from torchvision.models import alexnet as torchvision_alexnet
 
 from vision_repro import models
 from vision_repro.models.alexnet import PATTERN
-from vision_repro.models.response_norm import ResponseNorm
+from vision_repro.models.layers.response_norm import ResponseNorm
 
 
 class Row(NamedTuple):

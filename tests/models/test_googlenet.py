@@ -9,8 +9,8 @@ from torchvision.models.googlenet import BasicConv2d
 
 from vision_repro import models
 from vision_repro.models.googlenet import BLOCKS, PATTERN
-from vision_repro.models.outputs import WithAuxiliary
-from vision_repro.models.response_norm import ResponseNorm
+from vision_repro.models.layers.outputs import WithAuxiliary
+from vision_repro.models.layers.response_norm import ResponseNorm
 
 # lecture slides: channels, side, memory [KB], parameters with bias, multiply-adds (a pooling costs K x K per output)
 STEM = {

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.models import hub
-from vision_repro.models.resolution import resize_grid
-from vision_repro.models.weights import fetch, load
+from vision_repro.models.weights import fetch, hub, load
+from vision_repro.models.weights.resolution import resize_grid
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from torch.nn.functional import conv2d, pad
 from torch.utils.flop_counter import FlopCounterMode
 
 from vision_repro import models
-from vision_repro.accounting.book import account
-from vision_repro.accounting.checks import published
 from vision_repro.accounting.flops import forward_flops
 from vision_repro.accounting.layers import Account
-from vision_repro.analysis.kernels import inside, receptive_field, weights
+from vision_repro.accounting.profiler import account
+from vision_repro.analysis.judges.kernels import inside, receptive_field, weights
 from vision_repro.config import UserError
 from vision_repro.models.kernel_net import parse
+from vision_repro.papers.tables import paper_table
 
 STACKS = ("5", "3.3", "3.3-linear", "7", "3.3.3", "3.3.3-linear")
 ITEMS = {
@@ -58,7 +58,7 @@ def test_a_stage_has_the_weights_and_flops_of_the_formulas(stack: str) -> None:
 
 
 def test_the_slides_print_these_weights() -> None:
-    printed = {row["item"]: row for row in published("vgg_slide") if row["quantity"] == "parameters"}
+    printed = {row["item"]: row for row in paper_table("vgg_slide") if row["quantity"] == "parameters"}
     assert ITEMS.keys() <= printed.keys()
     for item, stack in ITEMS.items():
         factor = re.match(r"(\d+)C", printed[item]["slide_value"])

@@ -11,8 +11,8 @@ from torch import nn
 from vision_repro import models
 from vision_repro.config import UserError
 from vision_repro.data.resident import ResidentData
-from vision_repro.data.splits import Split, Splits
-from vision_repro.models.outputs import WithAuxiliary
+from vision_repro.files.splits import Split, Splits
+from vision_repro.models.layers.outputs import WithAuxiliary
 from vision_repro.models.pairs import HYBRIDS, PAIRS
 from vision_repro.models.published import Published
 from vision_repro.tasks.classifier import Classifier

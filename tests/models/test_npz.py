@@ -12,7 +12,7 @@ from torch import nn
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.models.npz import convert, slots
+from vision_repro.models.weights.npz import convert, slots
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

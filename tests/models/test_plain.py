@@ -8,8 +8,8 @@ from torch import nn
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.models.outputs import WithAuxiliary
-from vision_repro.models.plain import Mean, Plain, initialise_he, scaled, width_factor
+from vision_repro.models.layers.outputs import WithAuxiliary
+from vision_repro.models.layers.plain import Mean, Plain, initialise_he, scaled, width_factor
 
 LEARNERS = [
     ("lenet5", 8),

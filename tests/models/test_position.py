@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vision_repro.models.position import Positions, RelativeAttention, Table, TwoTables, relative_logits
+from vision_repro.models.layers.position import Positions, RelativeAttention, Table, TwoTables, relative_logits
 
 
 def test_a_table_has_a_row_for_each_token() -> None:

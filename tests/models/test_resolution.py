@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.models.resolution import grid_side, resize_grid, resize_line, to_resolution
+from vision_repro.models.weights.resolution import grid_side, resize_grid, resize_line, to_resolution
 
 GRIDS = [(14, 24), (14, 32), (7, 12), (16, 37), (8, 16), (24, 14), (12, 7), (4, 4), (2, 3), (1, 4)]
 

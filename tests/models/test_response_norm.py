@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vision_repro.models.response_norm import ResponseNorm
+from vision_repro.models.layers.response_norm import ResponseNorm
 
 
 def by_the_formula(maps: Tensor, n: int, alpha: float, beta: float, k: float) -> Tensor:

@@ -6,9 +6,9 @@ from torch import nn
 
 from vision_repro import models
 from vision_repro.config import UserError
+from vision_repro.models.layers.swin_blocks import Block, WindowAttention
+from vision_repro.models.layers.swin_plan import plan
 from vision_repro.models.swin import Swin
-from vision_repro.models.swin_blocks import Block, WindowAttention
-from vision_repro.models.swin_plan import plan
 
 
 def swin(name: str, image_size: int = 8, classes: int = 10) -> Swin:

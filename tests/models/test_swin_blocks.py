@@ -5,8 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vision_repro.models.swin import msa_macs, wmsa_macs
-from vision_repro.models.swin_blocks import (
+from vision_repro.models.layers.swin_blocks import (
     PatchMerging,
     WindowAttention,
     merge,
@@ -14,6 +13,7 @@ from vision_repro.models.swin_blocks import (
     relative_index,
     shift_mask,
 )
+from vision_repro.models.swin import msa_macs, wmsa_macs
 
 
 def attention(side: int, window: int, shift: int, relative: bool, channels: int = 8, heads: int = 2) -> WindowAttention:

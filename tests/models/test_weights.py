@@ -11,9 +11,9 @@ from torch import nn
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.models.npz import slots
-from vision_repro.models.resolution import resize_grid
 from vision_repro.models.weights import Loaded, fetch, load
+from vision_repro.models.weights.npz import slots
+from vision_repro.models.weights.resolution import resize_grid
 
 
 def built(name: str, image_size: int = 8, classes: int = 5, seed: int = 0) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.data.digits import load
+from vision_repro.datasets.digits import load
 from vision_repro.probes.attention import geometry
 from vision_repro.probes.attention_distance import check, mean_distances, measure
 

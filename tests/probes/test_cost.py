@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vision_repro import data, models, run
-from vision_repro.config import FRESH, RunConfig
-from vision_repro.launch import Launch
+from vision_repro import data, models
+from vision_repro.config import FRESH, Launch, RunConfig
 from vision_repro.probes import cost, named
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
+from vision_repro.store.runs import RunFolder
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 # LeNet-5 on 32 pixels (LeCun et al. 1998, II.B, with plain pooling and all 16 x 6 kernels): weights, biases, taps.
 WEIGHTS = 25 * 6 + 25 * 6 * 16 + 25 * 16 * 120 + 120 * 84 + 84 * 10

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro import models
-from vision_repro.data.batch import Batch
+from vision_repro.augmentation.batch import Batch
 from vision_repro.models.swin import msa_macs, wmsa_macs
 from vision_repro.probes import forward_seconds, named
 

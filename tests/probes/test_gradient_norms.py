@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vision_repro import data, models, run
-from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.data.subset import take
-from vision_repro.launch import Launch
-from vision_repro.models.outputs import WithAuxiliary
+from vision_repro import datasets, models
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.files.subset import take
+from vision_repro.models.layers.outputs import WithAuxiliary
 from vision_repro.probes import gradient_norms
 from vision_repro.probes.gradient_norms import PART, relative_norms, weighted_layers
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
+from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
-from vision_repro.tasks.training import Training
+from vision_repro.tasks.task import Task
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 NETS = [
     ("plain8x0.25", 8),
@@ -206,7 +206,7 @@ def test_a_run_records_the_norms_before_and_after_training(tmp_path: Path) -> No
     names = [f"{prefix}_{layer:02}" for prefix in ("gradient_norm", "gradient_norm_start") for layer in range(1, 9)]
     assert sorted(name for name in found if name.startswith("gradient")) == sorted(names)
     assert {found[name]["unit"] for name in names} == {"norm"}
-    splits = data.load("digits", None, tmp_path / "cache")
+    splits = datasets.load("digits", None, tmp_path / "cache")
     chosen = take(splits.train.labels, 40, CONFIG.seed)
     inputs = splits.train.images[chosen].float() / 127.5 - 1
     torch.manual_seed(CONFIG.seed)
@@ -257,6 +257,6 @@ def test_the_hinge_loss_has_other_gradients(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_learns_no_classes_is_refused() -> None:
-    task = Training(net("plain8x0.25", 8), lr=0.1, weight_decay=0.0, steps=1)
+    task = Task(net("plain8x0.25", 8), lr=0.1, weight_decay=0.0, steps=1)
     with pytest.raises(UserError, match="supervised"):
         gradient_norms.at_start(task, None)

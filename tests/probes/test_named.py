@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from vision_repro import data, models, run
-from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.data.subset import take
-from vision_repro.launch import Launch
+from vision_repro import datasets, models
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.files.subset import take
 from vision_repro.probes import features, knn, linear, named
 from vision_repro.probes.attention_distance import mean_distances
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
+from vision_repro.store.runs import RunFolder
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x2/2", train_size=40, steps=4, evaluations=2, global_batch=16, lr=1e-3, shots="",
@@ -38,7 +38,7 @@ def metrics(root: Path, config: RunConfig) -> dict[str, Any]:
 
 def expected(root: Path, model: torch.nn.Module) -> list[float]:
     """The slow way: the first test images by hand, normalised by hand."""
-    splits = data.load("digits", None, root / "cache")
+    splits = datasets.load("digits", None, root / "cache")
     images = splits.test.images[:128].float() / 127.5 - 1
     return [value for layer in mean_distances(model, images) for value in layer.tolist()]
 
@@ -73,7 +73,7 @@ def test_feature_probes_of_a_run_share_one_extraction(tmp_path: Path, monkeypatc
     assert calls == [200, 397, 100]  # val and test for the shots, and all images trained on for the others
     model = models.build(CONFIG.model, image_size=8, classes=10).eval()
     model.load_state_dict(torch.load(tmp_path / run_id(config) / "weights.ckpt", weights_only=True))
-    splits = data.load("digits", None, tmp_path / "cache")
+    splits = datasets.load("digits", None, tmp_path / "cache")
     chosen = take(splits.train.labels, 100, 0)
     every = {"train": chosen, "val": torch.arange(200), "test": torch.arange(397)}
     parts: list[torch.Tensor] = []
@@ -174,7 +174,7 @@ class Shard:
         self.images, self.rank, self.world = images, rank, world
 
     def test_dataloader(self) -> Any:
-        from vision_repro.data.batch import Batch
+        from vision_repro.augmentation.batch import Batch
 
         mine = self.images[self.rank :: self.world]
         return (Batch(part, part[:, 0, 0, 0].long()) for part in mine.split(3))

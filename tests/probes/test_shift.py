@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vision_repro import run
-from vision_repro.config import RunConfig
-from vision_repro.launch import Launch
+from vision_repro.config import Launch, RunConfig
 from vision_repro.probes import decisions, named, shift
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
+from vision_repro.store.runs import RunFolder
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 
 class Task(nn.Module):

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vision_repro import data, models, run
-from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.data.batch import Batch
-from vision_repro.data.subset import take
-from vision_repro.launch import Launch
+from vision_repro import datasets, models
+from vision_repro.augmentation.batch import Batch
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.files.subset import take
 from vision_repro.probes import training_accuracy
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
-from vision_repro.tasks.training import Training
+from vision_repro.store.runs import RunFolder
+from vision_repro.tasks.task import Task
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 CONFIG = RunConfig(
     experiment="training", dataset="digits", image_size=8, model="vgg11x0.06-bn", train_size=600, steps=30,
@@ -35,7 +35,7 @@ def test_a_run_records_accuracy_and_loss_on_its_own_images(tmp_path: Path) -> No
         precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
     )  # fmt: skip
     found = run.execute(CONFIG, place)["metrics"]
-    splits = data.load("digits", None, tmp_path / "cache")
+    splits = datasets.load("digits", None, tmp_path / "cache")
     chosen = take(splits.train.labels, 600, CONFIG.seed)
     inputs, labels = splits.train.images[chosen].float() / 127.5 - 1, splits.train.labels[chosen]
     model = models.build(CONFIG.model, image_size=8, classes=10).eval()
@@ -96,6 +96,6 @@ def test_statistics_and_random_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_learns_no_classes_is_refused_before_it_is_trained() -> None:
-    task = Training(Told(), lr=0.1, weight_decay=0.0, steps=1)
+    task = Task(Told(), lr=0.1, weight_decay=0.0, steps=1)
     with pytest.raises(UserError, match="supervised"):
         training_accuracy.at_start(task, None)

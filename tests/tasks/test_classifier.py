@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from vision_repro.data.batch import Batch
-from vision_repro.data.mix import Mixed
-from vision_repro.models.outputs import WithAuxiliary
+from vision_repro.augmentation.batch import Batch
+from vision_repro.augmentation.mix import Mixed
+from vision_repro.models.layers.outputs import WithAuxiliary
 from vision_repro.tasks.classifier import Classifier, objective
-from vision_repro.tasks.training import decay_groups, learning_rate
+from vision_repro.tasks.task import decay_groups, learning_rate
 
 
 def test_schedule_by_hand() -> None:

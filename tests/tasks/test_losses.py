@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vision_repro import models, run
-from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.data.batch import Batch
-from vision_repro.data.mix import Mixed
-from vision_repro.launch import Launch
-from vision_repro.models.outputs import WithAuxiliary
-from vision_repro.recorder import Place
-from vision_repro.results import RunFolder
+from vision_repro import models
+from vision_repro.augmentation.batch import Batch
+from vision_repro.augmentation.mix import Mixed
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.models.layers.outputs import WithAuxiliary
+from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier, objective
 from vision_repro.tasks.losses import hinge, mixed_hinge
-from vision_repro.tasks.training import decayed_and_kept, penalty
+from vision_repro.tasks.task import decayed_and_kept, penalty
+from vision_repro.training import run
+from vision_repro.training.recorder import Place
 
 
 def drawn(classes: int = 5, count: int = 7) -> tuple[Tensor, Tensor]:

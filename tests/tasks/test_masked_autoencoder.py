@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vision_repro import models
+from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
-from vision_repro.data.batch import Batch
 from vision_repro.tasks.masked_autoencoder import Decoder, MaskedAutoencoder, encode_kept, sines
 from vision_repro.tasks.masking import TRAIN
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from vision_repro import models
+from vision_repro.augmentation.augment import training_batch
+from vision_repro.augmentation.batch import Batch
+from vision_repro.augmentation.normalisation import statistics
 from vision_repro.config import UserError
-from vision_repro.data.augment import training_batch
-from vision_repro.data.batch import Batch
-from vision_repro.data.normalisation import statistics
 from vision_repro.tasks.masked_autoencoder import MaskedAutoencoder
 from vision_repro.tasks.masked_patch import MaskedPatchPrediction
 from vision_repro.tasks.masking import MASKED, TRAIN
 from vision_repro.tasks.patch_targets import KINDS, colour_classes, entropy
-from vision_repro.tasks.training import decay_groups
+from vision_repro.tasks.task import decay_groups
 
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.1, "steps": 10}
 

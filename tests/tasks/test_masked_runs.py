@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from vision_repro import run
-from vision_repro.config import OBJECTIVES, RunConfig, UserError
-from vision_repro.launch import Launch
-from vision_repro.recorder import Place, Recorder
-from vision_repro.results import RunFolder
+from vision_repro.config import OBJECTIVES, Launch, RunConfig, UserError
+from vision_repro.store.runs import RunFolder
+from vision_repro.training import run
+from vision_repro.training.recorder import Place, Recorder
 
 # workers are forked, whatever threads other tests left behind
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")]

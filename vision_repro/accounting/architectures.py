@@ -17,7 +17,7 @@ def counted(name: str, image_size: int, classes: int = 1000) -> Account:
     import torch
 
     from vision_repro import models
-    from vision_repro.accounting.book import account
+    from vision_repro.accounting.profiler import account
 
     with torch.device("meta"):
         model = models.build(name, image_size=image_size, classes=classes)

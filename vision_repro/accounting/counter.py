@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vision_repro.accounting.conv_padding import Border
 from vision_repro.accounting.operations import FORMULAS, NORMS, Operation, convolution, convolution_backward
-from vision_repro.accounting.taps import Border
 from vision_repro.models import use_explicit_attention
 
 aten = torch.ops.aten

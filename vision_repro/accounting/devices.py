@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.accounting.checks import PUBLISHED
 from vision_repro.config import UserError, nearest
+from vision_repro.papers.tables import FOLDER
 
-DEVICES = PUBLISHED / "devices.csv"
+DEVICES = FOLDER / "devices.csv"
 OWN = "VISION_REPRO_PRICES"
 """Names, in the environment, a file of the same columns with devices of one's own."""
 

@@ -63,7 +63,7 @@ def explain(options: Options) -> str:
 
     from vision_repro import models
     from vision_repro.accounting.architectures import published_size
-    from vision_repro.accounting.book import account
+    from vision_repro.accounting.profiler import account
     from vision_repro.accounting.training import training_step
 
     size = published_size(options.model) if options.image_size is None else options.image_size

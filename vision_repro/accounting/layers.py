@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vision_repro.accounting.taps import Border, Shape
+from vision_repro.accounting.conv_padding import Border, Shape
 
 BYTES = 4
 """Bytes an element, as on the slides: single precision."""

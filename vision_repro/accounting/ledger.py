@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from vision_repro.accounting.devices import Device, devices, matching
 from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.results import RunFolder
+from vision_repro.store.runs import RunFolder
 
 COST_NAME = "cost.json"
 STAGES = ("pre-training", "search", "fine-tuning", "training", "measuring")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vision_repro.accounting.taps import Axis, Border, Shape
+from vision_repro.accounting.conv_padding import Axis, Border, Shape
 
 aten = torch.ops.aten
 

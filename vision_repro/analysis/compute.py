@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from vision_repro.accounting.checks import published
-from vision_repro.analysis.scaling import size_reaching
+from vision_repro.analysis.judges.comparisons import size_reaching
 from vision_repro.analysis.table import Row
+from vision_repro.papers.tables import paper_table
 
 FAMILIES = {"vit": "ViT", "bit": "BiT (ResNet)", "hybrid": "Hybrid"}
 """Family -> its name in text."""
@@ -82,7 +82,7 @@ def paper_points(columns: Sequence[str] = AVERAGE) -> list[Point]:
             float(row["exaflops"]) * 1e18,
             fmean(float(row[name]) / 100 for name in columns),
         )
-        for row in published("vit_table6")
+        for row in paper_table("vit_table6")
     ]
 
 

@@ -1,111 +1,21 @@
-"""Data sets, one file each: a module here with `NAMES` or `PATTERN` is a data set, with no registry to edit.
+"""Images to batches: the LightningDataModules, and what decides which images they hand out.
 
-A data set file says which names it has (`NAMES`) or which it understands (`PATTERN`, a regular expression) and defines
-one of two functions: `load(name, data_root, cache) -> Splits`, images decoded in memory, or
-`listing(name, data_root, cache) -> Listing`, encoded images that worker processes decode as they are needed. It may
-tell what is known before reading (`SIZES`) and what can be downloaded (`SOURCES`, or `prepare`; see `fetch`).
-
-How it hangs together: `fetch` brings files; `listing` or `load` finds and splits them; `subset` and `stream` say which
-images are trained on and in which order; `resident` and `streamed` are the two LightningDataModules; `policy` reads
-the words of an augmentation, `crops` cut single images in the workers, `augment` changes whole batches on the device,
-`normalisation` maps pixels to inputs. `checks` looks for faults, `sheet` draws what a person should see.
+`subset` and `stream` say which images are trained on and in which order; `resident` and `streamed` are the two
+LightningDataModules; `checks` looks for faults, `sheet` draws what a person should see.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
-from functools import cache as memoise
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vision_repro.config import UserError, nearest
-from vision_repro.data.splits import Sizes, Splits
+from vision_repro.config import UserError
+from vision_repro.datasets import describe, is_streamed, listed, load
 
 if TYPE_CHECKING:  # a reader of Batch or of the cache need not wait for lightning
-    from vision_repro.data.listing import Listing
     from vision_repro.data.module import ImageData
-
-
-@memoise
-def _modules() -> tuple[ModuleType, ...]:
-    found = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
-    return tuple(module for module in found if hasattr(module, "load") or hasattr(module, "listing"))
-
-
-def names() -> list[str]:
-    """Returns the names of all data sets; some files understand more, see `PATTERN` in each."""
-    return sorted(name for module in _modules() for name in getattr(module, "NAMES", ()))
-
-
-def data_set(name: str) -> ModuleType:
-    """Returns the data set file of a name.
-
-    Raises:
-        UserError: if there is none.
-    """
-    for candidate in _modules():
-        pattern = getattr(candidate, "PATTERN", None)
-        if name in getattr(candidate, "NAMES", ()) or (pattern and pattern.fullmatch(name)):
-            return candidate
-    known = ", ".join(names())
-    raise UserError(f'--dataset="{name}" is unknown: expected one of {known}.{nearest(name, names())}')
-
-
-def is_streamed(name: str) -> bool:
-    """Returns whether the images of a data set stay encoded, to be decoded by worker processes.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    return hasattr(data_set(name), "listing")
-
-
-def check_root(data_root: Path | None) -> None:
-    """Raises UserError if the folder that should hold data sets is none."""
-    if data_root is not None and not data_root.is_dir():
-        raise UserError(f"--data_root={data_root} is no folder: give the folder that holds the data sets.")
-
-
-def listed(name: str, data_root: Path | None, cache: Path) -> Listing:
-    """Returns the encoded images of a data set that is streamed, found in `data_root` or under `cache`.
-
-    Raises:
-        UserError: for an unknown name, one that is held in memory, or data that are missing or broken.
-    """
-    found = data_set(name)
-    check_root(data_root)
-    if not hasattr(found, "listing"):
-        raise UserError(f'--dataset="{name}" is held in memory, not streamed.')
-    listing: Listing = found.listing(name, data_root, cache)
-    return listing
-
-
-def load(name: str, data_root: Path | None, cache: Path) -> Splits:
-    """Returns a data set decoded in memory, read from `data_root` or downloaded, by way of files under `cache`.
-
-    Raises:
-        UserError: for an unknown name, or data that are missing or broken.
-    """
-    found = data_set(name)
-    check_root(data_root)
-    if not hasattr(found, "load"):
-        raise UserError(f'--dataset="{name}" is streamed from its files, not held in memory.')
-    splits: Splits = found.load(name, data_root, cache)
-    return splits
-
-
-def describe(name: str) -> Sizes:
-    """Returns what is known of a data set without reading it.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    sizes: dict[str, Sizes] = getattr(data_set(name), "SIZES", {})
-    return sizes.get(name, Sizes())
 
 
 def check(name: str, *, image_size: int, train_size: int, augmentation: str) -> None:
@@ -116,7 +26,8 @@ def check(name: str, *, image_size: int, train_size: int, augmentation: str) -> 
     Raises:
         UserError: for an unknown data set or augmentation, a wrong image size or an impossible training size.
     """
-    from vision_repro.data import policy, subset
+    from vision_repro.augmentation import policy
+    from vision_repro.files import subset
 
     sizes = describe(name)
     if policy.parse(augmentation).needs_whole_images and not is_streamed(name):
@@ -161,7 +72,7 @@ def datamodule(
 
     from vision_repro.data.resident import ResidentData
     from vision_repro.data.streamed import StreamedData
-    from vision_repro.data.subset import take
+    from vision_repro.files.subset import take
 
     check(name, image_size=image_size, train_size=train_size, augmentation=augmentation)
     if is_streamed(name):

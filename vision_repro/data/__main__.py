@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vision_repro import data
+from vision_repro import data, datasets
 from vision_repro.config import UserError, describe, nearest, option, parse_single
-from vision_repro.data.places import cache_folder
+from vision_repro.files.places import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vision_repro.data.listing import Listing
-    from vision_repro.data.splits import Splits
+    from vision_repro.files.listing import Listing
+    from vision_repro.files.splits import Splits
 
 VERBS = {
     "get": "fetch what is missing of a data set, and say what is there",
@@ -61,16 +61,16 @@ class Options:
 
 def get(options: Options) -> int:
     """Brings a data set to where it is looked for."""
-    from vision_repro.data.fetch import fetch
+    from vision_repro.datasets.fetch import fetch
 
     fetch(options.dataset, options.root, cache_folder(), print)
     return 0
 
 
 def _open(options: Options) -> Listing | Splits:
-    if data.is_streamed(options.dataset):
-        return data.listed(options.dataset, options.root, cache_folder())
-    return data.load(options.dataset, options.root, cache_folder())
+    if datasets.is_streamed(options.dataset):
+        return datasets.listed(options.dataset, options.root, cache_folder())
+    return datasets.load(options.dataset, options.root, cache_folder())
 
 
 def check(options: Options) -> int:
@@ -96,14 +96,14 @@ def show(options: Options) -> int:
     import torch
 
     from vision_repro.data import sheet
-    from vision_repro.data.subset import order
+    from vision_repro.files.subset import order
 
     data.check(
-        options.dataset, image_size=data.describe(options.dataset).image_size or options.image_size,
-        train_size=data.describe(options.dataset).train or sys.maxsize, augmentation=options.augmentation,
+        options.dataset, image_size=datasets.describe(options.dataset).image_size or options.image_size,
+        train_size=datasets.describe(options.dataset).train or sys.maxsize, augmentation=options.augmentation,
     )  # fmt: skip
     found = _open(options)
-    streamed = data.is_streamed(options.dataset)
+    streamed = datasets.is_streamed(options.dataset)
     labels = torch.as_tensor(found.train.labels)
     chosen = order(labels, options.seed)[: options.count].tolist()
     names = [found.class_names[int(labels[image])] for image in chosen]
@@ -114,8 +114,8 @@ def show(options: Options) -> int:
 
 
 def _images(found: Any, chosen: list[int]) -> list[Tensor]:
-    from vision_repro.data.decode import decode
-    from vision_repro.data.splits import Splits
+    from vision_repro.files.decode import decode
+    from vision_repro.files.splits import Splits
 
     if isinstance(found, Splits):
         return [found.train.images[image] for image in chosen]
@@ -126,7 +126,7 @@ def _save(picture: Any, file: Path) -> None:
     """Writes a picture whole or not at all, and says where."""
     import io
 
-    from vision_repro.results import write_atomic
+    from vision_repro.store.runs import write_atomic
 
     if picture is None:
         return
@@ -144,7 +144,7 @@ def _help() -> str:
 def main(tokens: Sequence[str]) -> int:
     """Carries out a verb; returns the exit code (0 well, 1 faults found, 2 bad input)."""
     if not tokens or "--help" in tokens:
-        print(f"{_help()}\n\ndata sets: {', '.join(data.names())}")
+        print(f"{_help()}\n\ndata sets: {', '.join(datasets.names())}")
         return 0 if tokens else 2
     verb, *rest = tokens
     try:

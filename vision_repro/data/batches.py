@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
-from vision_repro.data.batch import Batch
-from vision_repro.data.decode import decode
-from vision_repro.data.encoded import Encoded
 from vision_repro.data.module import Resumable
-from vision_repro.data.stream import Stream
+from vision_repro.files.decode import decode
+from vision_repro.files.encoded import Encoded
+from vision_repro.files.stream import Stream
 
 Indices = npt.NDArray[np.int64]
 Key = tuple[int, int]  # epoch, image: the sampler tells both, so that workers need no state

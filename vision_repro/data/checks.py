@@ -12,12 +12,12 @@ import numpy as np
 from vision_repro.config import UserError
 from vision_repro.data.batches import Indices
 from vision_repro.data.inspection import Look, Part, first_equal
-from vision_repro.data.splits import Split, Splits
+from vision_repro.files.splits import Split, Splits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vision_repro.data.listing import Listing
+    from vision_repro.files.listing import Listing
 
 SPLITS = ("train", "val", "test")
 EXAMPLES = 5  # a finding

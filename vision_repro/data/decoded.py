@@ -25,8 +25,8 @@ from torch import Tensor
 
 from vision_repro.config import UserError
 from vision_repro.data.batches import Decoding, in_workers
-from vision_repro.data.encoded import Encoded
-from vision_repro.results import DiskFullError
+from vision_repro.files.encoded import Encoded
+from vision_repro.store.runs import DiskFullError
 
 SHARD = 1024  # images
 _FORMAT = 1  # raise it when decoding changes, so that older shards are left alone

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vision_repro.config import UserError
 from vision_repro.data.batches import Indices, in_workers
-from vision_repro.data.decode import inspect
-from vision_repro.data.encoded import Encoded
-from vision_repro.data.splits import Split
+from vision_repro.files.decode import inspect
+from vision_repro.files.encoded import Encoded
+from vision_repro.files.splits import Split
 
 _PIECE = 128  # images a worker looks at in one go
 _BYTES = 16  # of a digest

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from lightning import LightningDataModule
 
+from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
-from vision_repro.data.batch import Batch
-from vision_repro.data.stream import Share
+from vision_repro.files.stream import Share
 
 
 class Resumable:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vision_repro.data import crops
-from vision_repro.data import subset as subsets
-from vision_repro.data.batch import Batch
+from vision_repro.augmentation import crops
+from vision_repro.augmentation.batch import Batch
 from vision_repro.data.module import ImageData, Resumable
-from vision_repro.data.splits import Split, Splits, joined
-from vision_repro.data.stream import Share, Stream
+from vision_repro.files import subset as subsets
+from vision_repro.files.splits import Split, Splits, joined
+from vision_repro.files.stream import Share, Stream
 
 
 class TrainBatches(Resumable):

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vision_repro.data.augment import training_batch
-from vision_repro.data.batch import Batch
-from vision_repro.data.crops import POLICIES as CROPS
-from vision_repro.data.crops import central
-from vision_repro.data.mix import Mixed
-from vision_repro.data.policy import Policy, parse
+from vision_repro.augmentation.augment import training_batch
+from vision_repro.augmentation.batch import Batch
+from vision_repro.augmentation.crops import POLICIES as CROPS
+from vision_repro.augmentation.crops import central
+from vision_repro.augmentation.mix import Mixed
+from vision_repro.augmentation.policy import Policy, parse
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vision_repro.augmentation import crops
 from vision_repro.config import UserError, nearest
-from vision_repro.data import crops
 from vision_repro.data import decoded as decoding
-from vision_repro.data import subset as subsets
 from vision_repro.data.batches import Batches, Decoding, Images, Indices, Key, OnceKeys, Read, Spares, TrainKeys
-from vision_repro.data.decode import decoder
-from vision_repro.data.encoded import Encoded
 from vision_repro.data.module import ImageData
 from vision_repro.data.readable import faults
-from vision_repro.data.stream import Stream
+from vision_repro.files import subset as subsets
+from vision_repro.files.decode import decoder
+from vision_repro.files.encoded import Encoded
+from vision_repro.files.stream import Stream
 
 if TYPE_CHECKING:
-    from vision_repro.data.listing import Listing
+    from vision_repro.files.listing import Listing
 
 ON_BAD_IMAGE = ("error", "skip")
 

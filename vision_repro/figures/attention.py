@@ -9,8 +9,8 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vision_repro.analysis.attention import Heads
 from vision_repro.analysis.claims import Verdict
+from vision_repro.analysis.judges.attention import Heads
 from vision_repro.figures.appearance import appearance
 from vision_repro.figures.footer import footer
 from vision_repro.figures.panels import say

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from vision_repro.analysis.claims import Verdict
 from vision_repro.analysis.intervals import Interval
-from vision_repro.analysis.paper import paper_table
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.analysis.verdicts import numbers_text
 from vision_repro.figures.panels import Curve, draw, limits, say, size_axis
 from vision_repro.figures.style import appearance, size_order, style, text_width, wrap
 from vision_repro.figures.venues import NARROW, page, stroke
 from vision_repro.figures.venues import points as point_size
+from vision_repro.papers.tables import paper_table
 
 PRETRAINING = {"ImageNet": 1.3e6, "ImageNet-21k": 14e6, "JFT-300M": 303e6}
 """Images of the pre-training sets, as rounded in the paper (ViT, section 4.1)."""

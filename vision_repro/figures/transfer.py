@@ -9,14 +9,14 @@ from statistics import fmean, stdev
 from matplotlib.figure import Figure
 
 from vision_repro.analysis.claims import Verdict
-from vision_repro.analysis.paper import paper_table
+from vision_repro.analysis.judges.transfer import COMPUTE, METRIC
 from vision_repro.analysis.table import Table
-from vision_repro.analysis.transfer import COMPUTE, METRIC
 from vision_repro.figures.appearance import appearance
 from vision_repro.figures.columns import EDGE, Block, Column, broken, draw
 from vision_repro.figures.footer import footer
 from vision_repro.figures.style import style
 from vision_repro.figures.venues import page
+from vision_repro.papers.tables import paper_table
 
 TITLES = {
     "imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "pets": "Pets", "flowers": "Flowers-102",

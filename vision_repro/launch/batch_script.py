@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.launch import Launch
-from vision_repro.launch.signals import CONTINUED
+from vision_repro.config import Launch
+from vision_repro.training.signals import CONTINUED
 
 NOTICE = 60
 """How long before its time limit a job is told of it [s]; SLURM tells up to a minute earlier."""

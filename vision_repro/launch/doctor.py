@@ -21,10 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vision_repro.config import UserError, describe, option, parse_single
-from vision_repro.launch import slurm, tracking
-from vision_repro.launch.device import cores, cpu_has_bf16, processor
-from vision_repro.provenance import ROOT
-from vision_repro.results import Lock
+from vision_repro.launch import slurm
+from vision_repro.store.runs import Lock
+from vision_repro.training import tracking
+from vision_repro.training.device import cores, cpu_has_bf16, processor
+from vision_repro.training.provenance import ROOT
 
 MARKS = {"ok": "ok", "note": "-", "bad": "MISSING"}
 GIB = 2**30
@@ -219,8 +220,8 @@ def with_torch(data_root: str | None) -> dict[str, Any]:
     """Returns what torch sees of this machine, and which data sets are at hand."""
     import torch
 
-    from vision_repro import data
-    from vision_repro.data.places import cache_folder, fetched
+    from vision_repro import datasets
+    from vision_repro.files.places import cache_folder, fetched
 
     gpus = [
         {"name": torch.cuda.get_device_name(index), "gib": torch.cuda.get_device_properties(index).total_memory / GIB}
@@ -229,9 +230,9 @@ def with_torch(data_root: str | None) -> dict[str, Any]:
     cache = cache_folder()
     roots = [Path(data_root)] if data_root else []
     places = {}
-    for name in data.names():
+    for name in datasets.names():
         if ":" not in name and name != "folder":
-            places[name] = _place(name, data.data_set(name), [*roots, fetched(cache)], cache)
+            places[name] = _place(name, datasets.data_set(name), [*roots, fetched(cache)], cache)
     return {
         "torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus,
         "bf16": bool(gpus) and torch.cuda.is_bf16_supported(),

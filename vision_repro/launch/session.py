@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from vision_repro.config import FRESH, RunConfig, UserError
-from vision_repro.data.places import cache_folder
-from vision_repro.launch import device, local, signals, slurm_trial
+from vision_repro.files.places import cache_folder
+from vision_repro.launch import pool, slurm_trial
+from vision_repro.training import device, ranks, signals
 
 if TYPE_CHECKING:
     from vision_repro.experiment import Plan
@@ -43,7 +44,7 @@ def _do_runs(planned: Plan) -> tuple[int, bool]:
     whole = not planned.launch.only
     if not waiting:
         return 0, whole
-    if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not local.external_ranks():
+    if not planned.launch.dry_run and planned.launch.num_nodes > 1 and not ranks.external_ranks():
         raise UserError(
             f"--num_nodes={planned.launch.num_nodes} needs one process a rank: start it with srun or torchrun."
         )
@@ -52,12 +53,12 @@ def _do_runs(planned: Plan) -> tuple[int, bool]:
             f"{planned.experiment.name}, {planned.preset_name}: {len(waiting)} of {len(planned.all)} runs to do",
             file=sys.stderr,
         )
-    local.preload()
+    pool.preload()
     accelerator = device.resolve_accelerator(planned.launch.accelerator)
     check(planned, waiting)
     prepare(planned, waiting)
     places = place_maker(planned, waiting, accelerator)
-    if local.external_ranks():
+    if ranks.external_ranks():
         code, writes = _in_this_process(planned, waiting, places)
     else:
         code, writes = _in_a_pool(planned, waiting, places, accelerator)
@@ -87,10 +88,10 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
     import torch
 
     from vision_repro import data, models
-    from vision_repro.data.normalisation import default_for
+    from vision_repro.augmentation.normalisation import default_for
     from vision_repro.models import weights
     from vision_repro.probes import named
-    from vision_repro.run import check_division
+    from vision_repro.training.run import check_division
 
     for run in runs:
         data.check(run.dataset, image_size=run.image_size, train_size=run.train_size, augmentation=run.augmentation)
@@ -113,16 +114,16 @@ def prepare(planned: Plan, runs: list[RunConfig]) -> None:
 
 
 def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
-    from vision_repro import data
-    from vision_repro.data import subset
-    from vision_repro.data.fetch import fetch
+    from vision_repro import datasets
+    from vision_repro.datasets.fetch import fetch
+    from vision_repro.files import subset
 
     root = Path(planned.launch.data_root) if planned.launch.data_root else None
     first = runs[0]
-    if data.is_streamed(first.dataset):
+    if datasets.is_streamed(first.dataset):
         fetch(first.dataset, root, cache_folder(), partial(print, file=sys.stderr))
         return
-    splits = data.load(first.dataset, root, cache_folder())
+    splits = datasets.load(first.dataset, root, cache_folder())
     for seed in sorted({run.seed for run in runs}):
         subset.save(planned.root / "subsets", first.dataset, seed, splits.train.labels)
 
@@ -170,7 +171,7 @@ def _precision(planned: Plan, run: RunConfig, accelerator: str) -> tuple[str, st
 
 def place_maker(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
     """Returns what makes a run's `Place`; the arithmetic of every model is settled before the first run."""
-    from vision_repro.recorder import Place
+    from vision_repro.training.recorder import Place
 
     chosen = {(run.model, run.image_size, run.precision): run for run in runs}
     settled = {key: _precision(planned, run, accelerator) for key, run in chosen.items()}
@@ -243,9 +244,9 @@ def _outcome(message: dict[str, Any]) -> str:
 
 def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any], accelerator: str) -> tuple[int, bool]:
     progress = Progress(planned, len(runs))
-    pool = local.Pool(planned.launch, accelerator, places, progress)
+    workers = pool.Pool(planned.launch, accelerator, places, progress)
     try:
-        failures = pool.run(runs, planned.folder)
+        failures = workers.run(runs, planned.folder)
     except KeyboardInterrupt:
         progress.close()
         print(
@@ -255,7 +256,7 @@ def _in_a_pool(planned: Plan, runs: list[RunConfig], places: Callable[..., Any],
         return 130, False
     except signals.Stopped:
         progress.close()
-        print(_continued(progress.done, len(runs), len(pool.stopped)), file=sys.stderr)
+        print(_continued(progress.done, len(runs), len(workers.stopped)), file=sys.stderr)
         return signals.CODE, False
     finally:
         progress.close()
@@ -274,7 +275,8 @@ def _in_this_process(planned: Plan, runs: list[RunConfig], places: Callable[...,
     """Carries out the runs one by one as one rank of a group that torchrun or srun started."""
     from torch import distributed
 
-    from vision_repro.run import execute, this_rank
+    from vision_repro.training.ranks import this_rank
+    from vision_repro.training.run import execute
 
     for number, run in enumerate(runs):
         try:

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_repro.config import RunConfig, UserError
-from vision_repro.launch import Launch
+from vision_repro.config import Launch, RunConfig, UserError
 from vision_repro.launch.batch_script import Request, options, script, shares
-from vision_repro.results import write_atomic
+from vision_repro.store.runs import write_atomic
 
 if TYPE_CHECKING:
     from vision_repro.experiment import Plan

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vision_repro.config import UserError
-from vision_repro.launch import signals
-from vision_repro.results import write_atomic
+from vision_repro.store.runs import write_atomic
+from vision_repro.training import signals
 
 VARIABLE = "VISION_REPRO_TRIAL"
 """Names the file; set by the job script, and taken away from what runs inside the trial."""

@@ -28,8 +28,8 @@ import yaml
 
 from vision_repro.accounting.ledger_lines import LEDGER_NAME
 from vision_repro.analysis.claims import VERDICTS
-from vision_repro.launch.tracking import PROJECT, mode, public_address, quiet_settings
-from vision_repro.results import TABLE_NAME, Lock
+from vision_repro.store.runs import TABLE_NAME, Lock
+from vision_repro.training.tracking import PROJECT, mode, public_address, quiet_settings
 
 TIMEOUT = 120.0
 """Longest time the process may take [s]; W&B itself would try for days to reach a server that went away."""

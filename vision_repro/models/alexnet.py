@@ -24,9 +24,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from vision_repro.models.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.response_norm import ResponseNorm
 from vision_repro.models.published import Published
-from vision_repro.models.response_norm import ResponseNorm
 
 PATTERN = re.compile(
     rf"alexnet(?P<slim>-64)?{WIDTH_PATTERN}(?(slim)(?P<lrn>-lrn)?|(?P<grouped>-grouped)?(?P<nolrn>-nolrn)?)"

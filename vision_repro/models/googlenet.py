@@ -26,11 +26,11 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from vision_repro.models.inception import Inception, Widths, auxiliary_classifier, halving_pool, unit
-from vision_repro.models.outputs import WithAuxiliary
-from vision_repro.models.plain import WIDTH_PATTERN, Mean, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.inception import Inception, Widths, auxiliary_classifier, halving_pool, unit
+from vision_repro.models.layers.outputs import WithAuxiliary
+from vision_repro.models.layers.plain import WIDTH_PATTERN, Mean, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.response_norm import ResponseNorm
 from vision_repro.models.published import Published
-from vision_repro.models.response_norm import ResponseNorm
 
 PATTERN = re.compile(
     rf"googlenet{WIDTH_PATTERN}(?P<norm>-bn)?(?P<direct>-nobottleneck)?(?:(?P<noaux>-noaux)|-aux(?P<aux>\d+(?:\.\d+)?))?"

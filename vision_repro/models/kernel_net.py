@@ -37,7 +37,15 @@ from typing import NamedTuple
 from torch import nn
 
 from vision_repro.config import UserError
-from vision_repro.models.plain import WIDTH_PATTERN, Mean, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.plain import (
+    WIDTH_PATTERN,
+    Mean,
+    Plain,
+    initialise_he,
+    require_size,
+    scaled,
+    width_factor,
+)
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(

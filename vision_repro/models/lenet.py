@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vision_repro.models.plain import Plain, require_size
+from vision_repro.models.layers.plain import Plain, require_size
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"lenet5(?:-(?P<variant>sigmoid|1998))?")

@@ -25,7 +25,15 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from vision_repro.models.plain import WIDTH_PATTERN, Mean, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.plain import (
+    WIDTH_PATTERN,
+    Mean,
+    Plain,
+    initialise_he,
+    require_size,
+    scaled,
+    width_factor,
+)
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(rf"nin{WIDTH_PATTERN}(?:-bottleneck(?P<reduction>[1-9]\d*))?(?P<relu>-relu)?")

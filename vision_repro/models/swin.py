@@ -29,9 +29,9 @@ import torch
 from timm.layers import ClassifierHead, PatchEmbed
 from torch import Tensor, nn
 
+from vision_repro.models.layers.swin_blocks import Block, PatchMerging, WindowAttention
+from vision_repro.models.layers.swin_plan import NAME_PATTERN, SMALLEST, Plan, plan
 from vision_repro.models.published import Published
-from vision_repro.models.swin_blocks import Block, PatchMerging, WindowAttention
-from vision_repro.models.swin_plan import NAME_PATTERN, SMALLEST, Plan, plan
 
 PATTERN = re.compile(NAME_PATTERN)
 EXAMPLES = ("swin-32x2.2/1", "swin-32x2.2/2", "swin-32x2.2.2/4", "swin-t", "swin-t-noshift", "swin-b", "swin-l")

@@ -24,7 +24,7 @@ from collections import OrderedDict
 from torch import nn
 
 from vision_repro.config import UserError, nearest
-from vision_repro.models.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
+from vision_repro.models.layers.plain import WIDTH_PATTERN, Plain, initialise_he, require_size, scaled, width_factor
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vision_repro.config import UserError
-from vision_repro.models.position import Positions, RelativeAttention, Table, TwoTables
+from vision_repro.models.layers.position import Positions, RelativeAttention, Table, TwoTables
 from vision_repro.models.published import Published
 from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, Options, Size, parse_options, parse_size
 

@@ -21,8 +21,8 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
+from vision_repro.models.layers.swin_blocks import partition
 from vision_repro.models.swin import Swin
-from vision_repro.models.swin_blocks import partition
 
 Visit = Callable[[int, Tensor], None]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vision_repro.accounting.book import account
-from vision_repro.accounting.objectives import FLOPS_PER_MAC
+from vision_repro.accounting.profiler import account
+from vision_repro.tasks.forward_flops import FLOPS_PER_MAC
 
 
 def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.models.position import Positions, RelativeAttention
+from vision_repro.models.layers.position import Positions, RelativeAttention
 from vision_repro.probes.attention import plain
 
 COMPONENTS = 28

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from vision_repro.accounting.book import account
-from vision_repro.accounting.objectives import FLOPS_PER_MAC
+from vision_repro.accounting.profiler import account
 from vision_repro.models import use_explicit_attention
 from vision_repro.probes.named import first
+from vision_repro.tasks.forward_flops import FLOPS_PER_MAC
 
 IMAGES = 4
 """Images of a pass; of a single small one, most of the time would be the calls of the operations."""

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vision_repro.augmentation.mix import Mixed
 from vision_repro.config import UserError
-from vision_repro.data.mix import Mixed
 from vision_repro.probes import named
 from vision_repro.tasks.classifier import Classifier, objective
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro import probes
+from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError, nearest
-from vision_repro.data.batch import Batch
 from vision_repro.probes.features import Frozen, in_order
 
 IMAGES = 128

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.accounting.checks import COLUMNS, number
+from vision_repro.published.check import COLUMNS, number
 
 WORDS = ("inside", "explained", "outside")
 

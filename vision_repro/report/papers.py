@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from vision_repro.analysis.paper import paper_table, paper_tables
 from vision_repro.figures.scaling import PRETRAINING
 from vision_repro.figures.style import appearance, size_order
+from vision_repro.papers.tables import paper_table, paper_tables
 from vision_repro.report.charts import Point, Series, lines_chart
 
 _BOOKKEEPING = ("confidence", "source", "note", "inferred_pretrain_epochs", "resolution_px")

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vision_repro.data.augment import training_batch
-from vision_repro.data.batch import Batch
-from vision_repro.data.mix import Mixed
-from vision_repro.models.outputs import WithAuxiliary
+from vision_repro.augmentation.augment import training_batch
+from vision_repro.augmentation.batch import Batch
+from vision_repro.augmentation.mix import Mixed
+from vision_repro.models.layers.outputs import WithAuxiliary
 from vision_repro.tasks.losses import LOSSES
-from vision_repro.tasks.training import Training
+from vision_repro.tasks.task import Task
 
 
 def objective(output: Tensor | WithAuxiliary, batch: Mixed, loss: str = "softmax") -> Tensor:
     """Returns the mean loss of logits `[B, K]`; auxiliary classifiers add theirs, weighted (GoogLeNet, section 5).
 
-    `loss` is "softmax" (cross-entropy) or "hinge"; penalties on the weights are not in it (`Training.add_train_loss`).
+    `loss` is "softmax" (cross-entropy) or "hinge"; penalties on the weights are not in it (`Task.add_train_loss`).
     """
     measure = LOSSES[loss]
     if isinstance(output, WithAuxiliary):
@@ -30,7 +30,7 @@ def objective(output: Tensor | WithAuxiliary, batch: Mixed, loss: str = "softmax
     return measure(output.float(), batch)
 
 
-class Classifier(Training):
+class Classifier(Task):
     """Softmax cross-entropy, or hinge loss, around `model`; accuracy as counts added over all ranks, divided once.
 
     The model maps `[B, C, H, W]` to logits `[B, K]`, or in training to `WithAuxiliary`.
@@ -39,7 +39,7 @@ class Classifier(Training):
     """
 
     def __init__(self, *arguments: Any, loss: str = "softmax", **settings: Any) -> None:
-        """Takes what `Training` takes, and the `loss`: "softmax" or "hinge"."""
+        """Takes what `Task` takes, and the `loss`: "softmax" or "hinge"."""
         super().__init__(*arguments, **settings)
         self.loss = loss
         self.counts = torch.zeros(2, dtype=torch.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vision_repro.data.mix import Mixed, cross_entropy
+from vision_repro.augmentation.mix import Mixed, cross_entropy
 
 MARGIN = 1.0
 

@@ -11,16 +11,16 @@ import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
+from vision_repro.augmentation.augment import training_batch
+from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
-from vision_repro.data.augment import training_batch
-from vision_repro.data.batch import Batch
 from vision_repro.models.vit import ViT
 from vision_repro.tasks.masking import PICTURE, TRAIN, VAL
 from vision_repro.tasks.reconstruction import Reconstruction
-from vision_repro.tasks.training import Training
+from vision_repro.tasks.task import Task
 
 
-class MaskedPatches(Training):
+class MaskedPatches(Task):
     """Learns from the patches of unlabelled images; labels are never read.
 
     A subclass adds `draw`, `losses` and `pictured`, and where it has more than a loss to tell of `val`, `numbers`,
@@ -33,7 +33,7 @@ class MaskedPatches(Training):
     """How many numbers are added up over `val` beside the loss and the images."""
 
     def __init__(self, model: nn.Module, *, seed: int = 0, **settings: Any) -> None:
-        """Takes a ViT, the seed of the masks, and what `Training` takes.
+        """Takes a ViT, the seed of the masks, and what `Task` takes.
 
         Raises:
             UserError: for another architecture, or a hybrid, whose tokens see more than their own patch.

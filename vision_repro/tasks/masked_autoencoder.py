@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vision_repro.config import UserError
-from vision_repro.models.position import STD, RelativeAttention
+from vision_repro.models.layers.position import STD, RelativeAttention
 from vision_repro.models.vit import ViT
 from vision_repro.tasks import masking
 from vision_repro.tasks.masked import MaskedPatches

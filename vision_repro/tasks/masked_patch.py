@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vision_repro.models.position import STD
+from vision_repro.models.layers.position import STD
 from vision_repro.tasks import masking, patch_targets
 from vision_repro.tasks.masked import MaskedPatches
 from vision_repro.tasks.masking import Corruption, pick

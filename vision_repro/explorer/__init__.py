@@ -1,0 +1,1 @@
+"""One HTML page on which a person walks over a model's attention."""

@@ -1,0 +1,1 @@
+"""From files to images: downloads, archives, decoders, listings, subsets and the order of the images."""

@@ -1,0 +1,368 @@
+"""Runs on this machine: a pool of workers forked from a parent that has imported everything.
+
+Importing torch and lightning costs seconds, a fork hundredths of one. The parent runs no threaded kernel before it
+forks (an OpenMP pool does not survive that), a worker ends with its run, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any
+
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.store.runs import DiskFullError, Lock, RunFolder
+from vision_repro.training import signals
+from vision_repro.training.device import cores
+
+Event = Callable[[RunConfig, dict[str, Any]], None]
+# torch._dynamo is what the first optimizer step would import.
+HEAVY = ("torch", "torch._dynamo", "lightning", "torchmetrics", "timm", "vision_repro.training.run")
+
+
+def preload() -> None:
+    """Imports everything a run needs, on one thread, so that forked workers start at once."""
+    import torch
+
+    torch.set_num_threads(1)
+    for name in HEAVY:
+        importlib.import_module(name)
+
+
+def workers(launch: Launch, accelerator: str) -> int:
+    """Returns how many runs go at the same time: `--jobs`, else one a device on GPUs and one a core on a CPU."""
+    if launch.jobs:
+        return launch.jobs
+    room = cores()
+    if accelerator == "gpu":
+        import torch
+
+        room = torch.cuda.device_count()
+    return max(1, room // launch.devices)
+
+
+@dataclass
+class Job:
+    """A run that is being carried out by one process a rank."""
+
+    config: RunConfig
+    lock: Lock
+    slot: int
+    ranks: list[ForkProcess] = field(default_factory=list)
+    pipe: Connection | None = None
+    last: dict[str, Any] = field(default_factory=dict)
+    early: bool = False
+
+    def kill(self) -> None:
+        """Ends all ranks at once and gives the run back."""
+        for process in self.ranks:
+            process.kill()
+        for process in self.ranks:
+            process.join()
+        self.lock.release()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result."""
+
+    config: RunConfig
+    reason: str
+    user: bool
+
+
+class Pool:
+    """Carries out runs, several at a time, each under its folder's lock."""
+
+    def __init__(
+        self, launch: Launch, accelerator: str, place: Callable[[RunConfig, Callable[..., None]], Any], event: Event
+    ) -> None:
+        """Takes what makes a run's `Place` and who hears of progress (`event(config, message)`)."""
+        self.launch, self.accelerator, self.place, self.event = launch, accelerator, place, event
+        self.size = workers(launch, accelerator)
+        self.jobs: list[Job] = []
+        self.failures: list[Failure] = []
+        self.stopped: list[RunConfig] = []
+        self._pending: set[str] = set()
+        self._lost: set[str] = set()
+
+    def run(
+        self, configs: Sequence[RunConfig], folder: Callable[[RunConfig], RunFolder],
+        more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
+    ) -> list[Failure]:  # fmt: skip
+        """Carries out all runs, each after those it needs; returns those that failed.
+
+        Runs that another process holds are taken up last. `more(room)` is asked for further runs whenever `room` of
+        them can start at once.
+
+        Raises:
+            UserError: at the first error that a person has to mend, after the other workers are stopped.
+            KeyboardInterrupt: passed on, after the workers are stopped.
+            Stopped: when this process was asked to stop and all workers have saved their runs and ended.
+        """
+        waiting = deque(configs)
+        self._pending = {run_id(config) for config in configs}
+        try:
+            signals.on_ask(self._pass_on)
+            while self._any(waiting, more) or self.jobs:
+                held = self._fill(waiting, folder)
+                if signals.asked():
+                    self._pass_on()  # again: to those that were starting when the signal came
+                    if not self.jobs:
+                        raise signals.Stopped
+                if self.jobs:
+                    self._listen(timeout=1.0 if held else None)
+                elif held:
+                    self._await_other(held[0], folder)
+            if self.stopped:
+                raise signals.Stopped
+        finally:
+            signals.on_ask(None)
+            for job in self.jobs:
+                job.kill()
+        return self.failures
+
+    def _any(self, waiting: deque[RunConfig], more: Callable[[int], Sequence[RunConfig]]) -> bool:
+        """Takes up further runs if there is room; returns whether runs are waiting."""
+        room = self.size - len(self.jobs) - len(waiting)
+        if room > 0 and not signals.asked():
+            found = more(room)
+            self._pending |= {run_id(config) for config in found}
+            waiting.extend(found)
+        return bool(waiting)
+
+    def stop(self, run: str) -> None:
+        """Asks the run with this id to save and end: the others go on, and the event `stopped` follows."""
+        for job in self.jobs:
+            if run_id(job.config) == run and not job.early:
+                job.early = True
+                _ask(job)
+
+    def _pass_on(self) -> None:
+        """Asks all workers to save and end."""
+        for job in self.jobs:
+            _ask(job)
+
+    def _fill(self, waiting: deque[RunConfig], folder: Callable[[RunConfig], RunFolder]) -> list[RunConfig]:
+        """Starts runs while there is room; returns the runs that other processes hold, if there was room for them."""
+        held = []
+        for _ in range(len(waiting)):
+            if len(self.jobs) >= self.size or signals.asked():
+                return []
+            config = waiting.popleft()
+            place = folder(config)
+            if place.result() is not None:
+                self._pending.discard(place.id)
+                self.event(config, {"kind": "done"})
+                continue
+            if self._lost & set(config.needs):
+                self._give_up(config)
+                continue
+            if self._pending & set(config.needs):
+                waiting.append(config)
+                continue
+            lock = Lock(place.path)
+            if lock.acquire():
+                self._start(config, lock)
+            else:
+                held.append(config)
+                waiting.append(config)
+        return held
+
+    def _lose(self, config: RunConfig) -> None:
+        self._pending.discard(run_id(config))
+        self._lost.add(run_id(config))
+
+    def _give_up(self, config: RunConfig) -> None:
+        """Fails a run because one that it needs has failed."""
+        reason = "a run that it needs failed"
+        self._lose(config)
+        self.failures.append(Failure(config, reason, user=False))
+        self.event(config, {"kind": "failed", "reason": reason})
+
+    def _await_other(self, config: RunConfig, folder: Callable[[RunConfig], RunFolder]) -> None:
+        self.event(config, {"kind": "held"})
+        lock = Lock(folder(config).path)
+        while not signals.asked():
+            if lock.acquire():
+                lock.release()
+                return
+            time.sleep(0.5)
+
+    def _start(self, config: RunConfig, lock: Lock) -> None:
+        used = {job.slot for job in self.jobs}
+        job = Job(config, lock, next(slot for slot in range(self.size) if slot not in used))
+        receive, send = multiprocessing.Pipe(duplex=False)
+        context = multiprocessing.get_context("fork")
+        address = _free_port() if self.launch.devices > 1 else 0
+        for rank in range(self.launch.devices):
+            process = context.Process(target=self._worker, args=(job, rank, address, send), daemon=False)
+            process.start()
+            job.ranks.append(process)
+        send.close()
+        job.pipe = receive
+        self.jobs.append(job)
+        self.event(config, {"kind": "start"})
+
+    def _listen(self, timeout: float | None) -> None:
+        """Waits for news of any worker and acts on it."""
+        sources: dict[Any, Job] = {job.pipe: job for job in self.jobs}
+        sources |= {process.sentinel: job for job in self.jobs for process in job.ranks if process.exitcode is None}
+        for source in wait(list(sources), timeout):
+            job = sources[source]
+            if job in self.jobs:
+                self._attend(job)
+
+    def _attend(self, job: Job) -> None:
+        for message in _messages(job):
+            job.last = message
+            if message["kind"] == "step":
+                self.event(job.config, message)
+        codes = [process.exitcode for process in job.ranks]
+        # A rank that stopped has saved; the others of its run are about to end too.
+        if any(code not in (None, 0, signals.CODE) for code in codes) or None not in codes:
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        for message in _messages(job):
+            job.last = message
+        job.kill()
+        self.jobs.remove(job)
+        kind = job.last.get("kind")
+        if kind == "stopped" and job.early and not signals.asked():
+            self._lose(job.config)
+            self.event(job.config, job.last)
+            return
+        if kind == "stopped":
+            self.stopped.append(job.config)
+            signals.ask()
+            return
+        if kind == "done":
+            self._pending.discard(run_id(job.config))
+            self.event(job.config, job.last)
+            return
+        reason = str(job.last.get("reason") or f"a worker ended with code {[p.exitcode for p in job.ranks]}")
+        if kind == "disk":
+            raise DiskFullError(reason)
+        if kind == "user":
+            raise UserError(reason)
+        self._lose(job.config)
+        self.failures.append(Failure(job.config, reason, user=False))
+        self.event(job.config, {"kind": "failed", "reason": reason})
+
+    def _worker(self, job: Job, rank: int, port: int, pipe: Connection) -> None:
+        """The life of one rank of one run, in its own process."""
+        _die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _join_group(self.launch, rank, port, job.slot, self.accelerator)
+        tell = pipe.send if rank == 0 else _silent
+        with _log_to(job.lock.path.parent / ("log.txt" if rank == 0 else f"log-{rank}.txt")):
+            code = _carry_out(job.config, self.place, tell, cores() // (self.size * self.launch.devices))
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _carry_out(
+    config: RunConfig, place: Callable[..., Any], tell: Callable[[dict[str, Any]], None], threads: int
+) -> int:
+    import torch
+
+    from vision_repro.training import run
+
+    torch.set_num_threads(max(1, threads))
+    try:
+        result = run.execute(config, place(config, lambda values: tell({"kind": "step", **values})))
+    except signals.Stopped:
+        tell({"kind": "stopped"})
+        return signals.CODE
+    except DiskFullError as error:
+        tell({"kind": "disk", "reason": str(error)})
+    except UserError as error:
+        tell({"kind": "user", "reason": str(error)})
+    except BaseException as error:
+        traceback.print_exc()
+        tell({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
+    else:
+        tell({"kind": "done", "result": result})
+        return 0
+    return 1
+
+
+def _silent(message: dict[str, Any]) -> None:
+    """Drops what a rank other than the first has to tell."""
+
+
+def _ask(job: Job) -> None:
+    """Asks all ranks of a run to save and end."""
+    for process in job.ranks:
+        if process.pid is not None and process.exitcode is None:
+            os.kill(process.pid, signal.SIGUSR1)
+
+
+def _messages(job: Job) -> Iterator[dict[str, Any]]:
+    assert job.pipe is not None
+    try:
+        while job.pipe.poll():
+            yield job.pipe.recv()
+    except (EOFError, OSError):
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _join_group(launch: Launch, rank: int, port: int, slot: int, accelerator: str) -> None:
+    """Tells this process its place in the group of ranks, and which GPUs its run may use."""
+    if accelerator == "gpu":
+        import torch
+
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
+        names = visible.split(",")
+        first = slot * launch.devices % len(names)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + launch.devices])
+    if launch.devices > 1:
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(launch.devices),
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0",
+        }  # fmt: skip
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent ends, so that no rank outlives a killed experiment."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+@contextmanager
+def _log_to(path: Any) -> Iterator[None]:
+    """Sends all this process prints, also from compiled code, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

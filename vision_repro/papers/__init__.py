@@ -1,0 +1,1 @@
+"""What the papers print: tables, recipes and rules for hyper-parameters. No torch here."""

@@ -1,0 +1,1 @@
+"""Hyper-parameter sweeps on this machine, without an account, from W&B's sweep files."""

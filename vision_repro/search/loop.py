@@ -1,0 +1,233 @@
+"""A search on this machine: trials suggested one by one, several at a time, stopped early, and continued after a kill.
+
+Every trial is one run of the experiment, with the id and the folder that `wandb agent` would give it for the same
+parameters. What was suggested, measured and stopped stands in `search.json` beside the results, written at each event:
+a search that was killed takes up the trials under way and then suggests as it would have. A trial that was stopped
+early keeps its run folder; the experiment's own command continues the run from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vision_repro.config import RunConfig, Scalar, UserError, run_id
+from vision_repro.experiment import Plan
+from vision_repro.launch import pool, session
+from vision_repro.search import suggest
+from vision_repro.search.journal import JOURNAL, Attempt, Journal
+from vision_repro.store.runs import Lock, RunFolder
+from vision_repro.training import device, ranks, signals
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: W&B's specification, the number of trials, and the plan of a trial by its parameters."""
+
+    name: str
+    spec: Mapping[str, Any]
+    trials: int
+    planned: Callable[[Mapping[str, Scalar]], Plan]
+
+    @property
+    def metric(self) -> str:
+        """Name of what is compared."""
+        return str(self.spec["metric"]["name"])
+
+    @property
+    def goal(self) -> str:
+        """`maximize` or `minimize`."""
+        return str(self.spec["metric"].get("goal", "minimize"))
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the parameters that are not constant."""
+        return tuple(name for name, entry in self.spec["parameters"].items() if "value" not in entry)
+
+
+def one_run(planned: Plan) -> RunConfig:
+    """Returns the only run of a trial.
+
+    Raises:
+        UserError: if the sweep file leaves an axis of the preset open.
+    """
+    if len(planned.runs) != 1:
+        open_axes = [name for name, values in planned.preset.axes.items() if len(values) > 1]
+        open_axes += ["seed"] if planned.preset.seeds > 1 and "seed" not in planned.preset.axes else []
+        raise UserError(
+            f"A trial of a search is one run, not {len(planned.runs)}: give {', '.join(open_axes)} in the sweep file."
+        )
+    return planned.runs[0]
+
+
+class Search:
+    """Feeds the pool with trials and hears of their progress."""
+
+    def __init__(self, space: Space, first: Plan, journal: Journal) -> None:
+        self.space, self.first, self.journal = space, first, journal
+        self.accelerator = device.resolve_accelerator(first.launch.accelerator)
+        self.places: dict[str, Callable[..., Any]] = {}
+        self.pool = pool.Pool(first.launch, self.accelerator, self._place, self._event)
+        shown = replace(first, experiment=replace(first.experiment, settings=space.searched))
+        self.progress = session.Progress(shown, space.trials)
+        self._again = [
+            item for item in self.attempts if not self._settled(item) and item.state in ("running", "failed")
+        ]
+        self.progress.done = sum(item.state != "running" for item in self.attempts if item not in self._again)
+        self.progress.bar.update(self.progress.done)
+        self._read: set[tuple[Any, ...]] = set()
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All trials so far."""
+        return self.journal.attempts
+
+    def carry_out(self) -> int:
+        """Carries out the search; returns the exit code (1 if trials failed)."""
+        code = 0
+        try:
+            with signals.listening():
+                self.pool.run((), self.first.folder, self._more)
+                code = signals.CODE if signals.asked() else 0
+        except KeyboardInterrupt:
+            code = 130
+        except signals.Stopped:
+            code = signals.CODE
+        finally:
+            self.progress.close()
+        if code:
+            done = f"{self.progress.done} of {self.space.trials} trials are done and kept"
+            print(f"Stopped: {done}; the same command continues.", file=sys.stderr)
+        return code or int(any(item.state == "failed" for item in self.attempts))
+
+    def _settled(self, item: Attempt) -> bool:
+        """Takes over the result of a run that is done already; returns whether there is one."""
+        result = self._folder(item).result()
+        if result is not None:
+            item.state = "finished" if result["status"] == "ok" else "diverged"
+            item.value = (result["metrics"].get(self.space.metric) or {}).get("value")
+        return result is not None
+
+    def _folder(self, item: Attempt) -> RunFolder:
+        return self.first.folder(one_run(self.space.planned(item.parameters)))
+
+    def _more(self, room: int) -> Sequence[RunConfig]:
+        """Returns the runs of the next trials, with those they need, for `room` free places; none when all is tried."""
+        chosen: list[RunConfig] = []
+        while room > 0:
+            item = self._again.pop(0) if self._again else self._next()
+            if item is None:
+                break
+            item.state = "running"
+            twin = next((other for other in self.attempts if other.run == item.run and other is not item), None)
+            if self._settled(item):
+                self._count(item)
+            elif twin is None or twin.state != "running":
+                chosen += self._prepared(item)
+                room -= 1
+            self.journal.write()
+        return chosen
+
+    def _next(self) -> Attempt | None:
+        """Returns a new trial, None when there is no other."""
+        number = len(self.attempts)
+        if number >= self.space.trials:
+            return None
+        space = self.space
+        # In a child: fitting a Gaussian process starts threads, which this process must not have when it forks.
+        found = session.in_child(lambda: suggest.suggest(space.spec, self.attempts, space.name, number))
+        if found is None:
+            return None
+        self.attempts.append(Attempt(number, found, run_id(one_run(space.planned(found)))))
+        return self.attempts[-1]
+
+    def _prepared(self, item: Attempt) -> list[RunConfig]:
+        """Returns the runs of a trial that are to do, after everything about them was checked and read."""
+        planned = self.space.planned(item.parameters)
+        waiting = [run for run in planned.all if planned.folder(run).result() is None]
+        session.check(planned, waiting)
+        fresh = [run for run in waiting if (run.dataset, run.image_size, run.seed) not in self._read]
+        session.prepare(planned, fresh)
+        self._read |= {(run.dataset, run.image_size, run.seed) for run in fresh}
+        places = session.place_maker(planned, waiting, self.accelerator)
+        self.places |= {run_id(run): places for run in waiting}
+        return waiting
+
+    def _place(self, run: RunConfig, report: Callable[..., None]) -> Any:
+        return self.places[run_id(run)](run, report)
+
+    def _event(self, run: RunConfig, message: dict[str, Any]) -> None:
+        """Hears of a run: notes what it measured or how it ended, and stops what is behind the others."""
+        kind = message["kind"]
+        found = [item for item in self.attempts if item.run == run_id(run) and item.state == "running"]
+        for item in found:
+            if kind == "step":
+                self._measured(item, message)
+            elif kind in ("stopped", "failed"):
+                item.state = kind
+            if kind in ("stopped", "failed", "done"):
+                self._settled(item)
+                self._count(item, message)
+        if found and kind != "start":
+            self.journal.write()
+        if kind in ("step", "held"):
+            self.progress(run, message)
+
+    def _measured(self, item: Attempt, message: Mapping[str, Any]) -> None:
+        value = message["values"].get(self.space.metric)
+        if value is None:
+            raise UserError(
+                f'The metric "{self.space.metric}" is not measured on val: expected one of '
+                f"{', '.join(message['values'])}."
+            )
+        if math.isfinite(value):
+            item.curve[int(message["step"])] = float(value)
+        if message["step"] >= message["steps"]:
+            return
+        for number in suggest.to_stop(self.space.spec, self.attempts):
+            self.pool.stop(self.attempts[number].run)
+
+    def _count(self, item: Attempt, message: Mapping[str, Any] | None = None) -> None:
+        trial = item.trial(self.space.searched, self.space.goal)
+        value = "" if trial.value is None else f", {self.space.metric.replace('_', ' ')} {trial.value:.3f}"
+        reason = f": {message['reason']}" if message and "reason" in message else ""
+        self.progress.ended(
+            f"trial {item.number}", f"{item.state}{value} ({_words(trial.parameters)}){reason}",
+            loud=item.state in ("failed", "diverged"),
+        )  # fmt: skip
+
+
+def _words(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in parameters.items()
+    )
+
+
+def search(space: Space) -> tuple[int, Plan, list[Attempt]]:
+    """Carries out a search, or continues it; returns the exit code, the plan of its first trial and all trials.
+
+    Raises:
+        UserError: for a sweep file that cannot be searched, or whose search another process carries out.
+    """
+    suggest.check(space.spec)
+    first = space.planned(suggest.suggest(space.spec, (), space.name, 0) or {})
+    one_run(first)
+    if first.launch.engine != "local" or first.launch.num_nodes > 1 or ranks.external_ranks():
+        raise UserError(
+            "A search suggests and starts its trials on one machine: leave out --engine, --num_nodes, torchrun and "
+            "srun; on a cluster start wandb agent from a job script."
+        )
+    folder = first.root / space.name
+    lock = Lock(folder)
+    if not lock.acquire():
+        raise UserError(f'Another process carries out the search in "{folder}": wait for it, or set another --out.')
+    try:
+        journal = Journal(folder / JOURNAL, space.spec)
+        pool.preload()
+        code = Search(space, first, journal).carry_out()
+    finally:
+        lock.release()
+    return code, first, journal.attempts

@@ -1,0 +1,1 @@
+"""One run: seeding, the Trainer, checkpoints and resume, cost, W&B, provenance, and the evaluation of its weights."""

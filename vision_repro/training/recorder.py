@@ -1,0 +1,139 @@
+"""What goes on beside the training of a run: seeds of steps, learning curve, best weights, checkpoints, progress."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from vision_repro.config import Launch, RunConfig
+from vision_repro.store.runs import RunFolder, disk_error
+from vision_repro.training.tracking import Tracker
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one run is carried out: folders, settings that name it, arithmetic, and who hears of its progress."""
+
+    folder: RunFolder
+    launch: Launch
+    cache: Path
+    settings: tuple[str, ...]
+    precision: str
+    why_precision: str
+    accelerator: str
+    report: Report
+    is_upstream: bool = False
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the run is logged to W&B. A trial of a sweep is one W&B run: what comes before it has none."""
+        return self.launch.wandb != "off" and not (self.is_upstream and "WANDB_SWEEP_ID" in os.environ)
+
+
+class DivergedError(Exception):
+    """The training loss is not finite."""
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Returns the seed of a step's randomness (augmentation, dropout, drop-path): a function of (seed, step, rank)."""
+    state = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return state ^ (state >> 31)
+
+
+class Recorder(Callback):
+    """Seeds each step, keeps the learning curve and the best weights, checkpoints on a timer, reports progress."""
+
+    def __init__(self, config: RunConfig, place: Place, tracker: Tracker, expected: int) -> None:
+        self.config = config
+        self.place = place
+        self.tracker = tracker
+        self.expected = expected
+        self.curve: list[dict[str, float | int]] = []
+        self.best: dict[str, Any] = {"score": -math.inf, "values": {}, "step": -1, "weights": {}}
+        self._saved = time.monotonic()
+        self._save_due = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file a stopped run continues from."""
+        return self.place.folder.path / "last.ckpt"
+
+    @property
+    def selected_step(self) -> int:
+        """The step of the weights that are tested: 0 where nothing was trained."""
+        if not self.curve:
+            return 0
+        return int(self.best["step"] if self.config.select == "best" else self.curve[-1]["step"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs: the curve and the best weights so far (plain types and tensors)."""
+        return {"curve": self.curve, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the curve and the best weights of the checkpoint."""
+        self.curve, self.best = list(state_dict["curve"]), dict(state_dict["best"])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Saves a due checkpoint between two steps, then seeds the step."""
+        if self._save_due:
+            self.save(trainer)
+        seed = step_seed(self.config.seed, batch_idx, trainer.global_rank)
+        # Not torch.manual_seed: it formats the call stack for each absent kind of device, half a millisecond a step.
+        torch.default_generator.manual_seed(seed)
+        if self.place.accelerator == "gpu":
+            torch.cuda.manual_seed(seed)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Adds a point to the curve, keeps the best weights, and stops a run whose loss is not finite."""
+        step = trainer.global_step
+        values = pl_module.validated(self.expected)
+        since = step - (int(self.curve[-1]["step"]) if self.curve else 0)
+        if since <= 0:  # Lightning repeats the validation at which a checkpoint was written
+            return
+        total: Any = trainer.strategy.reduce(pl_module.take_train_loss(), reduce_op="sum")
+        loss = float(total) / (since * trainer.world_size * trainer.accumulate_grad_batches)
+        self.curve.append({"step": step, "train_loss": loss, **values})
+        if not math.isfinite(loss):
+            raise DivergedError
+        score = pl_module.score(values)
+        if score > self.best["score"]:
+            weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
+            self.best = {"score": score, "values": values, "step": step, "weights": weights}
+        due = time.monotonic() - self._saved >= self.place.launch.checkpoint_seconds
+        self._save_due = bool(trainer.strategy.broadcast(due))
+        if trainer.is_global_zero:
+            self._tell(step, loss, values)
+
+    def _tell(self, step: int, loss: float, values: dict[str, float]) -> None:
+        self.tracker.log({"train_loss": loss, **values}, step)
+        epoch = step * self.config.global_batch / self.config.train_size
+        self.place.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "values": values})
+
+    def save(self, trainer: Trainer) -> None:
+        """Writes the checkpoint, between two optimizer steps; all ranks call it.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        temporary = self.checkpoint.with_suffix(".partial")
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                temporary.replace(self.checkpoint)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise disk_error(self.checkpoint, error) from None
+        self._saved, self._save_due = time.monotonic(), False

@@ -1,0 +1,135 @@
+"""W&B: written to, never read from, and never able to harm a run.
+
+With a key runs go online, without one offline; `WANDB_MODE` goes first. Every call is shielded: a missing package, a
+full disk or a broken server costs one line of warning and the W&B copy, and nothing else.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from vision_repro.config import RunConfig, plain
+from vision_repro.training.signals import CODE
+
+PROJECT = "vision-repro"
+
+
+def mode() -> str:
+    """Returns the W&B mode: `WANDB_MODE` if set, else `online` with a key and `offline` without."""
+    chosen = os.environ.get("WANDB_MODE")
+    if chosen:
+        return chosen
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    try:
+        host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0].split(":")[0]
+        return "online" if netrc.netrc().authenticators(host) else "offline"
+    except (OSError, netrc.NetrcParseError):
+        return "offline"
+
+
+def quiet_settings() -> Any:
+    """Returns W&B's settings for all we log: nothing printed, measured or copied beside it, and no long wait."""
+    import wandb
+
+    return wandb.Settings(
+        init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", "30")),
+        # Without it W&B would wait for days at the end of a run whose server went away.
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", "60")),
+        console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False,
+    )  # fmt: skip
+
+
+def public_address(url: object) -> str:
+    """Returns an https address without its query, where W&B puts the key of an anonymous account; else nothing."""
+    parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+class Tracker:
+    """One W&B run beside a training run, through Lightning's WandbLogger; silent on all ranks but the first."""
+
+    def __init__(self, config: RunConfig, run: str, folder: Path, settings: tuple[str, ...], enabled: bool) -> None:
+        self.logger: Any = None
+        if enabled and mode() != "disabled":
+            self._shield(lambda: self._start(config, run, folder, settings))
+
+    def _start(self, config: RunConfig, run: str, folder: Path, settings: tuple[str, ...]) -> None:
+        from lightning.pytorch.loggers import WandbLogger
+
+        values = plain(config)
+        setting = ", ".join(f"{name}={values[name]}" for name in settings)
+        in_sweep = "WANDB_SWEEP_ID" in os.environ
+        logger = WandbLogger(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            # A sweep owns the id of its runs; anywhere else the run's own id makes a second start continue it.
+            id=None if in_sweep else run,
+            resume="allow",
+            name=f"{setting}, seed={config.seed}",
+            group=config.experiment,
+            job_type=setting,
+            save_dir=str(folder),
+            mode=mode(),
+            log_model=False,
+            settings=quiet_settings(),
+        )
+        logger.experiment.config.update(values, allow_val_change=True)
+        self.logger = logger
+
+    def address(self) -> str:
+        """Returns where the run can be seen, an https address, or the empty string: offline, or on a local server."""
+        found: list[str] = []
+        if self.logger is not None and mode() not in ("offline", "dryrun"):
+            self._shield(lambda: found.append(public_address(self.logger.experiment.url)))
+        return found[0] if found else ""
+
+    def log(self, values: Mapping[str, float | int], step: int) -> None:
+        """Logs numbers at an optimizer step."""
+        if self.logger is not None:
+            self._shield(lambda: self.logger.log_metrics(dict(values), step=step))
+
+    def close(self, summary: Mapping[str, Any], failed: bool = False) -> None:
+        """Writes the summary and ends the W&B run."""
+        if self.logger is None:
+            return
+
+        def end() -> None:
+            run = self.logger.experiment
+            run.summary.update(dict(summary))
+            run.finish(exit_code=1 if failed else 0)
+
+        self._shield(end)
+
+    def pause(self) -> None:
+        """Tells W&B that the run was stopped and goes on later, and ends this process's part of it.
+
+        It may take 10 s: a server that does not answer must not cost the time that a cluster leaves.
+        """
+        if self.logger is None:
+            return
+
+        def end() -> None:
+            run = self.logger.experiment
+            run.mark_preempting()
+            run.finish(exit_code=CODE)
+
+        helper = threading.Thread(target=self._shield, args=(end,), daemon=True)
+        helper.start()
+        helper.join(timeout=10)
+
+    def _shield(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.logger = None
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"W&B is off for this run ({text}); the local tables are complete.", file=sys.stderr)
