@@ -67,11 +67,22 @@ def planned(folder: str, runs: int) -> Any:
     from experiments.data_scaling import EXPERIMENT
     from vision_repro.experiment import plan
 
-    return plan(EXPERIMENT, [
-        f"--model={MODEL}", f"--train_size={TRAIN_SIZE}", f"--global_batch={BATCH}", f"--steps={STEPS}",
-        "--evaluations=4", "--shots=", f"--seeds={runs}", f"--jobs={AT_ONCE}", "--wandb=off", "--accelerator=cpu",
-        f"--out={folder}",
-    ])  # fmt: skip
+    return plan(
+        EXPERIMENT,
+        [
+            f"--model={MODEL}",
+            f"--train_size={TRAIN_SIZE}",
+            f"--global_batch={BATCH}",
+            f"--steps={STEPS}",
+            "--evaluations=4",
+            "--shots=",
+            f"--seeds={runs}",
+            f"--jobs={AT_ONCE}",
+            "--wandb=off",
+            "--accelerator=cpu",
+            f"--out={folder}",
+        ],
+    )
 
 
 def pool(folder: str, runs: int) -> None:
@@ -96,7 +107,7 @@ def first_steps(folder: str, runs: int) -> None:
     todo = planned(folder, runs)
     pool.preload()
     session.prepare(todo, list(todo.runs))
-    place = session.place_maker(todo, list(todo.runs), "cpu")
+    context = session.context_maker(todo, list(todo.runs), "cpu")
     moment, seeded = Path(folder) / "moment", Recorder.on_train_batch_start
 
     def on_train_batch_start(self: Any, trainer: Any, module: Any, batch: Any, index: int) -> None:
@@ -108,7 +119,7 @@ def first_steps(folder: str, runs: int) -> None:
     changed.on_train_batch_start = on_train_batch_start
     for config in todo.runs:
         start = time.monotonic()
-        pool.Pool(todo.launch, "cpu", place, lambda config, message: None).run([config], todo.folder)
+        pool.Pool(todo.launch, "cpu", context, lambda config, message: None).run([config], todo.folder)
         print(float(moment.read_text()) - start, flush=True)
 
 
@@ -116,9 +127,13 @@ def python(code: str, cache: Path, **variables: str) -> subprocess.Popen[str]:
     """Starts Python on `code`, silent but for its answer."""
     environment = os.environ | {"VISION_REPRO_CACHE": str(cache)} | variables
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def answer(process: subprocess.Popen[str]) -> str:

@@ -57,9 +57,17 @@ def ours(
 ) -> float:
     """Returns the images/s of the suite's loader, with or without a cache of decoded images, and normalising."""
     data = StreamedData(
-        listing, image_size=size, subset=None, global_batch=BATCH, steps=WARM_UP + count, seed=0,
-        augmentation="inception", workers=workers, decoded_cache=cache is not None, cache=cache,
-    )  # fmt: skip
+        listing,
+        image_size=size,
+        subset=None,
+        global_batch=BATCH,
+        steps=WARM_UP + count,
+        seed=0,
+        augmentation="inception",
+        workers=workers,
+        decoded_cache=cache is not None,
+        cache=cache,
+    )
     batches = data.train_dataloader()
     return rate((normalise(batch.images) for batch in batches) if floats else batches, count)
 
@@ -68,9 +76,11 @@ def theirs(root: Path, size: int, workers: int, count: int, modern: bool) -> flo
     """Returns the images/s of ImageFolder in a DataLoader: Pillow and v1, or decode_image and v2 on uint8."""
     if modern:
         steps = [
-            v2.RandomResizedCrop(size, scale=AREA, antialias=True), v2.RandomHorizontalFlip(),
-            v2.ToDtype(torch.float32, scale=True), v2.Normalize(*HALF),
-        ]  # fmt: skip
+            v2.RandomResizedCrop(size, scale=AREA, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(*HALF),
+        ]
         images = ImageFolder(str(root), v2.Compose(steps), loader=partial(decode_image, mode="RGB"))
     else:
         old = [v1.RandomResizedCrop(size, scale=AREA), v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize(*HALF)]

@@ -83,9 +83,15 @@ def private_mib(pid: int | None) -> float:
 def sizes(listing: Listing, count: int, epochs: int) -> Iterator[float]:
     """Yields the largest private memory of a worker at the end of each epoch [MiB]."""
     data = StreamedData(
-        listing, image_size=8, subset=None, global_batch=BATCH, steps=epochs * (count // BATCH), seed=0,
-        augmentation="inception", workers=WORKERS,
-    )  # fmt: skip
+        listing,
+        image_size=8,
+        subset=None,
+        global_batch=BATCH,
+        steps=epochs * (count // BATCH),
+        seed=0,
+        augmentation="inception",
+        workers=WORKERS,
+    )
     for step, _ in enumerate(data.train_dataloader(), start=1):
         # five batches before the end of an epoch, as workers are ahead and leave after the last
         if (step + 5) % (count // BATCH) == 0:

@@ -38,14 +38,16 @@ class Arrays(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: Any, labels: Any, as_pil: bool) -> None:
         self.images, self.labels, self.as_pil = images, labels, as_pil
-        self.transform = v2.Compose([
-            *([] if as_pil else [v2.ToImage()]),
-            v2.RandomCrop(32, padding=4),
-            v2.RandomHorizontalFlip(),
-            *([v2.ToImage()] if as_pil else []),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * 3, [0.5] * 3),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                *([] if as_pil else [v2.ToImage()]),
+                v2.RandomCrop(32, padding=4),
+                v2.RandomHorizontalFlip(),
+                *([v2.ToImage()] if as_pil else []),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize([0.5] * 3, [0.5] * 3),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,9 +91,12 @@ def main(options: Sequence[str]) -> int:
     torch.set_num_threads(cores())
     batches, rounds = (20, 1) if quick else (250, 3)
     config = RunConfig(
-        image_size=32, train_size=50_000, steps=batches * (1 if quick else 8), global_batch=BATCH,
+        image_size=32,
+        train_size=50_000,
+        steps=batches * (1 if quick else 8),
+        global_batch=BATCH,
         augmentation="crop-flip",
-    )  # fmt: skip
+    )
     data = random_data(config)
     kinds = [(as_pil, workers) for as_pil in (False, True) for workers in (0, 2)]
     found = in_turns([partial(ours, data), *(partial(theirs, data, *kind, batches) for kind in kinds)], rounds)

@@ -78,9 +78,12 @@ def main(options: Sequence[str]) -> int:
     apart = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(path, solves, strict=True))
     same = searched(*given, *val) == searched_by_solves(*given, *val)
     ways: list[Callable[[], Any]] = [
-        partial(ridge_path, *given, L2S), partial(solved, *given), partial(factorised, *given),
-        partial(searched, *given, *val), partial(searched_by_solves, *given, *val),
-    ]  # fmt: skip
+        partial(ridge_path, *given, L2S),
+        partial(solved, *given),
+        partial(factorised, *given),
+        partial(searched, *given, *val),
+        partial(searched_by_solves, *given, *val),
+    ]
     weights, sixteen, factors, search, slow = in_turns([partial(seconds, way) for way in ways], rounds)
     table = [
         Row(f"weights for 16 l2 ({median(weights):.2f} s): 16 solves take", ratios(sixteen, weights), goal=">= 8"),

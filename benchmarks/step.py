@@ -37,7 +37,7 @@ from vision_repro.augmentation.batch import Batch  # noqa: E402
 from vision_repro.config import RunConfig  # noqa: E402
 from vision_repro.tasks.classifier import Classifier  # noqa: E402
 from vision_repro.training import run  # noqa: E402
-from vision_repro.training.recorder import Place  # noqa: E402
+from vision_repro.training.recorder import RunContext  # noqa: E402
 
 WARM_UP = 5  # steps left out at the start of each fit
 
@@ -98,34 +98,37 @@ def stamped(task: Any) -> list[float]:
     return stamps
 
 
-def a_task(config: RunConfig, place: Place, data: Any) -> Task:
+def a_task(config: RunConfig, context: RunContext, data: Any) -> Task:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
-        return run._task(config, place, data)[0]
+        return run._task(config, context, data)[0]
     task = Classifier(OneLayer(), lr=1e-3, weight_decay=config.weight_decay, steps=config.total_steps)
     task.augmentation = config.augmentation
     return task
 
 
-def with_lightning(config: RunConfig, place: Place, data: Any) -> float:
+def with_lightning(config: RunConfig, context: RunContext, data: Any) -> float:
     """Returns the time of a step [s] of the suite's own Trainer and task."""
-    task = a_task(config, place, data)
+    task = a_task(config, context, data)
     stamps = stamped(task)
-    run._trainer(config, place, recorder(config, place, data)).fit(task, datamodule=data)
+    run._trainer(config, context, recorder(config, context, data)).fit(task, datamodule=data)
     return a_step(stamps)
 
 
-def bare(config: RunConfig, place: Place, data: Any) -> float:
+def bare(config: RunConfig, context: RunContext, data: Any) -> float:
     """Returns the time of a step [s] of a loop in plain PyTorch: same model, optimizer, schedule, clipping, batches."""
-    model = a_task(config, place, data)
+    model = a_task(config, context, data)
     chosen = model.configure_optimizers()
     data.trainer = None  # the loaders start at step 0
     return a_step(
         loop(
-            model.model, chosen["optimizer"], chosen["lr_scheduler"]["scheduler"], data.train_dataloader(),
-            place.precision == "bf16",
+            model.model,
+            chosen["optimizer"],
+            chosen["lr_scheduler"]["scheduler"],
+            data.train_dataloader(),
+            context.precision == "bf16",
         )
-    )  # fmt: skip
+    )
 
 
 def loop(model: nn.Module, optimizer: Any, schedule: Any, batches: Iterable[Batch], bf16: bool) -> list[float]:
@@ -158,13 +161,20 @@ def all_defaults(config: RunConfig, root: Path, data: Any) -> float:
 def a_config(model: str, size: int, steps: int) -> RunConfig:
     """Returns the config of a benchmark run."""
     return RunConfig(
-        experiment="benchmark", model=model, image_size=size, train_size=1200, steps=steps, global_batch=64, lr=1e-3,
-        evaluations=1, shots="",
-    )  # fmt: skip
+        experiment="benchmark",
+        model=model,
+        image_size=size,
+        train_size=1200,
+        steps=steps,
+        global_batch=64,
+        lr=1e-3,
+        evaluations=1,
+        shots="",
+    )
 
 
-def prepared(root: Path, model: str, size: int, steps: int, precision: str) -> tuple[RunConfig, Place, Any]:
-    """Returns the config, place and data of a benchmark run."""
+def prepared(root: Path, model: str, size: int, steps: int, precision: str) -> tuple[RunConfig, RunContext, Any]:
+    """Returns the config, context and data of a benchmark run."""
     config = a_config(model, size, steps)
     return config, a_place(root, config, precision), random_data(config)
 
@@ -180,10 +190,10 @@ def rates(root: Path, model: str, size: int, steps: int, rounds: int) -> Row:
 
 def extra(root: Path, steps: int, rounds: int) -> list[Row]:
     """Returns the microseconds that Lightning adds to a step, as the suite uses it and with all its defaults."""
-    config, place, data = prepared(root, "one-layer", 8, steps, "fp32")
+    config, context, data = prepared(root, "one-layer", 8, steps, "fp32")
     ways: list[Callable[[], float]] = [
-        partial(with_lightning, config, place, data),
-        partial(bare, config, place, data),
+        partial(with_lightning, config, context, data),
+        partial(bare, config, context, data),
         partial(all_defaults, config, root, data),
     ]
     ours, plain, default = in_turns(ways, rounds)

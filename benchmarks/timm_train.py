@@ -47,9 +47,12 @@ def architecture() -> list[str]:
 
     model: Any = build(MODEL, image_size=SIZE, classes=10)
     facts = {
-        "img_size": SIZE, "patch_size": model.patch_embed.patch_size[0], "embed_dim": model.embed_dim,
-        "depth": len(model.blocks), "num_heads": model.blocks[0].attn.num_heads,
-    }  # fmt: skip
+        "img_size": SIZE,
+        "patch_size": model.patch_embed.patch_size[0],
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": model.blocks[0].attn.num_heads,
+    }
     shape = [f"{name}={number}" for name, number in facts.items()]
     return ["--model", "vit_tiny_patch16_224", "--img-size", str(SIZE), "--num-classes", "10", "--model-kwargs", *shape]
 
@@ -61,12 +64,41 @@ def theirs(checkout: Path, options: Sequence[str], out: Path, steps: int, bf16: 
         RuntimeError: if it fails, with what it said.
     """
     command = [
-        sys.executable, str(checkout / "train.py"), *options, "--device", "cpu", "--batch-size", str(BATCH), "--opt",
-        "adamw", "--lr", "1e-3", "--clip-grad", "1", "--smoothing", "0", "--color-jitter", "0", "--train-crop-mode",
-        "rkrc", "--train-num-samples", str(steps * BATCH), "--epochs", "1", "--warmup-epochs", "0",
-        "--cooldown-epochs", "0", "--workers", "2", "--log-interval", "1", "--output", str(out),
+        sys.executable,
+        str(checkout / "train.py"),
+        *options,
+        "--device",
+        "cpu",
+        "--batch-size",
+        str(BATCH),
+        "--opt",
+        "adamw",
+        "--lr",
+        "1e-3",
+        "--clip-grad",
+        "1",
+        "--smoothing",
+        "0",
+        "--color-jitter",
+        "0",
+        "--train-crop-mode",
+        "rkrc",
+        "--train-num-samples",
+        str(steps * BATCH),
+        "--epochs",
+        "1",
+        "--warmup-epochs",
+        "0",
+        "--cooldown-epochs",
+        "0",
+        "--workers",
+        "2",
+        "--log-interval",
+        "1",
+        "--output",
+        str(out),
         *(["--amp", "--amp-dtype", "bfloat16"] if bf16 else []),
-    ]  # fmt: skip
+    ]
     clean = {key: item for key, item in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(command, env=clean, capture_output=True, text=True)
     rates = [float(rate) for rate in RATE.findall(done.stdout + done.stderr)][WARM_UP:]
@@ -87,8 +119,8 @@ def ours(root: Path, steps: int) -> float:
     step.silence()
     torch.set_num_threads(cores())
     config = replace(step.a_config(MODEL, SIZE, steps), augmentation="crop-flip")
-    place = workload.a_place(root, config, "bf16" if cpu_has_bf16() else "fp32")
-    return BATCH / step.with_lightning(config, place, workload.random_data(config))
+    context = workload.a_place(root, config, "bf16" if cpu_has_bf16() else "fp32")
+    return BATCH / step.with_lightning(config, context, workload.random_data(config))
 
 
 def main(options: Sequence[str]) -> int:

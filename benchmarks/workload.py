@@ -16,7 +16,7 @@ from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
-from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.recorder import Recorder, RunContext
 from vision_repro.training.tracking import Tracker
 
 CLASSES = 10
@@ -34,23 +34,33 @@ def random_data(config: RunConfig) -> ResidentData:
     names = tuple(str(number) for number in range(CLASSES))
     splits = Splits("random", CLASSES, names, config.image_size, train, val, val, checksum="")
     return ResidentData(
-        splits, subset=None, global_batch=config.global_batch, steps=config.total_steps, seed=config.seed,
+        splits,
+        subset=None,
+        global_batch=config.global_batch,
+        steps=config.total_steps,
+        seed=config.seed,
         augmentation=config.augmentation,
-    )  # fmt: skip
+    )
 
 
-def a_place(root: Path, config: RunConfig, precision: str) -> Place:
+def a_place(root: Path, config: RunConfig, precision: str) -> RunContext:
     """Returns where a run is carried out: on the CPU, silent, without W&B."""
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
-        precision=precision, why_precision="benchmark", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off"),
+        cache=root / "cache",
+        settings=("model",),
+        precision=precision,
+        why_precision="benchmark",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
-def recorder(config: RunConfig, place: Place, data: ResidentData) -> Recorder:
+def recorder(config: RunConfig, context: RunContext, data: ResidentData) -> Recorder:
     """Returns the callback that `run.execute` hands the Trainer."""
-    tracker = Tracker(config, place.folder.id, place.folder.path, place.settings, enabled=False)
-    return Recorder(config, place, tracker, data.expected("val"))
+    tracker = Tracker(config, context.folder.id, context.folder.path, context.settings, enabled=False)
+    return Recorder(config, context, tracker, data.expected("val"))
 
 
 def a_task(model_name: str, size: int, bf16: bool) -> Classifier:

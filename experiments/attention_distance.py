@@ -58,7 +58,7 @@ _CIFAR = replace(
 )
 _IMAGENETTE = replace(_CIFAR, dataset="imagenette", image_size=64, train_size=2000, steps=800, evaluations=4,
                       augmentation="inception")  # fmt: skip
-_GIVEN = replace(_DIGITS, dataset="imagenette", image_size=224, train_size=100, policy="none", weights="timm", lr=None)
+_GIVEN = replace(_DIGITS, dataset="imagenette", image_size=224, train_size=100, budget="none", weights="timm", lr=None)
 _RELEASED = (
     "timm:vit_large_patch16_224.augreg_in21k",
     "timm:vit_base_patch16_224.augreg_in21k",
@@ -140,18 +140,24 @@ def claims(name: str, preset: Preset) -> list[Claim]:
     for model in (item for item in models if not is_hybrid(item)):
         found += [
             Claim(
-                f"global-at-the-bottom:{model}", f"In the lowest layer of {model} a head looks at most of the image",
-                SOURCE, partial(_low, model=model, far=uniform(model, size), wide=True),
+                f"global-at-the-bottom:{model}",
+                f"In the lowest layer of {model} a head looks at most of the image",
+                SOURCE,
+                partial(_low, model=model, far=uniform(model, size), wide=True),
             ),
             Claim(
-                f"local-at-the-bottom:{model}", f"In the lowest layer of {model} another head stays local", SOURCE,
+                f"local-at-the-bottom:{model}",
+                f"In the lowest layer of {model} another head stays local",
+                SOURCE,
                 partial(_low, model=model, far=uniform(model, size), wide=False),
             ),
             Claim(
-                f"grows-with-depth:{model}", f"The attention distance of {model} grows with depth", SOURCE,
+                f"grows-with-depth:{model}",
+                f"The attention distance of {model} grows with depth",
+                SOURCE,
                 partial(deeper, setting={"model": model}, subject=f"slope of {model} over layers"),
             ),
-        ]  # fmt: skip
+        ]
     for hybrid in filter(is_hybrid, models):
         for vit in (item for item in models if item.partition(".")[0] == counterpart(hybrid)):
             both = uniform(hybrid, size), uniform(vit, size)
@@ -160,9 +166,10 @@ def claims(name: str, preset: Preset) -> list[Claim]:
                     Claim(
                         f"less-local-in-hybrids:{hybrid}",
                         f"In the lowest layer, the most local head of {hybrid} is less local than that of {vit}",
-                        SOURCE, partial(_fewer, hybrid=hybrid, vit=vit, far=(both[0], both[1])),
+                        SOURCE,
+                        partial(_fewer, hybrid=hybrid, vit=vit, far=(both[0], both[1])),
                     )
-                )  # fmt: skip
+                )
     return found
 
 
@@ -176,9 +183,10 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
         Panel(model, heads_by_seed(evidence, {"model": model}), uniform(model, base.image_size)) for model in models
     ]
     trained = (
-        "weights as given, nothing trained" if base.policy == "none"
+        "weights as given, nothing trained"
+        if base.budget == "none"
         else f"{base.steps} steps of {base.global_batch} images, best weights on val, peak lr {base.lr:g} (untuned)"
-    )  # fmt: skip
+    )
     notes = (
         f"first 128 test images of {base.dataset} at {base.image_size} pixels, preset {name}; {trained}",
         "the paper (Figure 7, right: L/16 at 224 pixels, 24 layers of 16 heads, 128 images): some heads of the lowest "

@@ -63,7 +63,7 @@ _DIGITS = RunConfig(
 _CIFAR = replace(
     _DIGITS, dataset="cifar10", image_size=32, train_size=49_000, steps=360, augmentation="crop-flip"
 )  # fmt: skip
-_CIFAR100 = replace(_CIFAR, dataset=DATASET, policy="epochs", epochs=15.0, evaluations=4)
+_CIFAR100 = replace(_CIFAR, dataset=DATASET, budget="epochs", epochs=15.0, evaluations=4)
 
 PRESETS = {
     "smoke": Preset(
@@ -123,7 +123,7 @@ def family(model: str) -> str:
     return next((name for name in RATES if model.startswith(name)), "other")
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Fills in the family's learning rate, unless one is given."""
     return config if config.lr is not None else replace(config, lr=RATES.get(family(config.model), 1e-3))
 
@@ -182,7 +182,7 @@ def _obstacle(base: RunConfig) -> str:
     """Returns why a preset says nothing about the mark, or the empty string."""
     if base.dataset != DATASET:
         return f"the mark is for CIFAR-100, not for {base.dataset}"
-    return "val was trained on" if base.all_of_train else ""
+    return "val was trained on" if base.train_on_val else ""
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -195,12 +195,14 @@ def claims(name: str, preset: Preset) -> list[Claim]:
     others = [model for model in models if model not in cnns]
     found = [
         Claim(
-            f"at-the-mark:{model}", f"{model} has at least 60 % validation accuracy on CIFAR-100", SLIDES,
+            f"at-the-mark:{model}",
+            f"{model} has at least 60 % validation accuracy on CIFAR-100",
+            SLIDES,
             partial(_reaches, model=model, elsewhere=elsewhere),
             f"{100 * printed[model]:.2f} % in 200 epochs ({PUBLISHED[model]})" if model in printed else "",
         )
         for model in models
-    ]  # fmt: skip
+    ]
     if cnns and vits:
         judge = partial(_ahead, first=cnns, second=vits, subject="CNNs minus ViT")
         found.append(
@@ -246,14 +248,17 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     panels: list[Curves | Dots] = [
         Curves("Val accuracy by time [%]", cloud("training_seconds"), "training time [s]", xlog=True, mark=mark),
         Curves(
-            "The same by FLOPs [%]", cloud("forward_flops", training_flops(1, images)), "training FLOPs", xlog=True,
+            "The same by FLOPs [%]",
+            cloud("forward_flops", training_flops(1, images)),
+            "training FLOPs",
+            xlog=True,
             mark=mark,
         ),
         Dots(
             "Test accuracy [%]",
             [entry(rows, "test_accuracy", {"model": model}, model, theirs.get(model)) for model in models],
         ),
-    ]  # fmt: skip
+    ]
     line = "the dashed line is the assignment's 60 %" if there else "the assignment's 60 % are for CIFAR-100"
     notes = (
         f"preset {name}: {base.dataset}, {base.train_size} training images, {base.total_steps} steps of "
@@ -270,7 +275,7 @@ EXPERIMENT = Experiment(
     settings=("model",),
     claims=claims,
     figure=figure,
-    complete=complete,
+    fill_defaults=fill_defaults,
     tables=("val_accuracy", "test_accuracy", "training_seconds", "forward_flops", "parameters"),
 )
 

@@ -103,18 +103,18 @@ def _starts(dataset: str, *steps: int) -> tuple[str, ...]:
 
 
 _DIGITS = RunConfig(
-    dataset="digits", image_size=8, policy="none", start="digits@40", shots="", augmentation="none", select="last",
-    evaluations=1, precision="fp32",
+    dataset="digits", image_size=8, budget="none", pretraining="digits@40", shots="", augmentation="none",
+    select="last", evaluations=1, precision="fp32",
 )  # fmt: skip
 _CIFAR = replace(
-    _DIGITS, dataset="cifar10", image_size=32, start="cifar10@80", train_size=5000, probes="linear"
+    _DIGITS, dataset="cifar10", image_size=32, pretraining="cifar10@80", train_size=5000, probes="linear"
 )  # fmt: skip
 
 PRESETS = {
     "smoke": Preset(
         base=replace(_DIGITS, train_size=40),
         axes={
-            "model": ("vit-32x2/2", "bit-r8x0.15", "r8x0.15+vit-32x2/2"), "start": _starts("digits", 1, 2),
+            "model": ("vit-32x2/2", "bit-r8x0.15", "r8x0.15+vit-32x2/2"), "pretraining": _starts("digits", 1, 2),
             "dataset": ("digits",),
         },
         seeds=1, cost="seconds; shows that everything works, never evidence", evidence=False,
@@ -126,7 +126,7 @@ PRESETS = {
                 "vit-32x2/2", "vit-32x4/2", "vit-64x4/2", "bit-r8x0.15", "bit-r11x0.15", "bit-r11x0.3125",
                 "r8x0.15+vit-32x3/2", "r8x0.25+vit-64x3/2",
             ),
-            "start": _starts("digits", 40, 120, 360), "dataset": ("digits",),
+            "pretraining": _starts("digits", 40, 120, 360), "dataset": ("digits",),
         },
         seeds=5, cost="about 6 minutes on two cores; scikit-learn's digits, offline",
     ),
@@ -137,7 +137,7 @@ PRESETS = {
                 "vit-64x2/8", "vit-64x4/8", "vit-64x4/4", "bit-r8x0.25/2", "bit-r11x0.3125/2", "bit-r14x0.3125/2",
                 "r8x0.25/4+vit-64x4/8", "r8x0.25/2+vit-64x3/4",
             ),
-            "start": _starts("cifar10", 60, 300), "dataset": ("cifar10", "pets", "flowers17"),
+            "pretraining": _starts("cifar10", 60, 300), "dataset": ("cifar10", "pets", "flowers17"),
         },
         seeds=3, cost="about 12 minutes on two cores; CIFAR-10, Pets and Flowers-17, or parts of them",
     ),
@@ -148,13 +148,14 @@ PRESETS = {
                 "vit-64x4/4", "vit-128x4/4", "vit-192x6/4", "bit-r11x0.3125/2", "bit-r14x0.3125/2", "bit-r26x0.5/2",
                 "r8x0.25/2+vit-64x3/4", "r8x0.25/2+vit-128x4/4",
             ),
-            "start": _starts("cifar10", 1000, 4000), "dataset": ("cifar10", "cifar100", "pets", "flowers"),
+            "pretraining": _starts("cifar10", 1000, 4000), "dataset": ("cifar10", "cifar100", "pets", "flowers"),
         },
         seeds=3, cost="about an hour on one GPU; CIFAR-10 and -100, Pets and Flowers-102",
     ),
     "paper": Preset(
         base=RunConfig(
-            dataset="imagenet", image_size=384, start="imagenet21k@104000", policy="steps", steps=20_000, shots="",
+            dataset="imagenet", image_size=384, pretraining="imagenet21k@104000", budget="steps", steps=20_000,
+            shots="",
             global_batch=512, lr=0.03, optimizer="sgd", weight_decay=0.0, warmup=0.025, augmentation="inception",
             select="last", evaluations=20,
         ),
@@ -164,7 +165,7 @@ PRESETS = {
                 "bit-r152x1", "bit-r152x2", "bit-r200x3", "r50+vit-b/32", "r50+vit-b/16", "r50+vit-l/32",
                 "r50+vit-l/16",
             ),
-            "start": _starts("imagenet21k", 104_000, 312_000), "dataset": tuple(DOWNSTREAM["paper"]),
+            "pretraining": _starts("imagenet21k", 104_000, 312_000), "dataset": tuple(DOWNSTREAM["paper"]),
         },
         seeds=1,
         cost="tens of thousands of GPU-hours; ImageNet-21k-like class folders, the paper's data sets (see --dry-run)",
@@ -172,7 +173,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def pretraining(start: str) -> tuple[str, int]:
+def parse(start: str) -> tuple[str, int]:
     """Returns the data set and the steps of the pre-training that a start names.
 
     Raises:
@@ -180,7 +181,9 @@ def pretraining(start: str) -> tuple[str, int]:
     """
     match = _START.fullmatch(start)
     if match is None:
-        raise UserError(f'--start="{start}" is no pre-training: expected <data set>@<steps>, such as cifar10@300.')
+        raise UserError(
+            f'--pretraining="{start}" is no pre-training: expected <data set>@<steps>, such as cifar10@300.'
+        )
     return match["dataset"], int(match["steps"])
 
 
@@ -190,9 +193,9 @@ def learning_rate(dataset: str, model: str) -> float:
     return rates.get(model, rates.get(family(model), UNTUNED))
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Fills in what the data set downstream has of its own; never more training images than were asked for."""
-    pretraining(config.start)
+    parse(config.pretraining)
     own = dict(DOWNSTREAM.get(name, {}).get(config.dataset, {}))
     if name == "paper":
         own["image_size"] = 392 if config.model.endswith("/14") else config.image_size  # 384 is no multiple of 14
@@ -201,17 +204,26 @@ def complete(name: str, config: RunConfig) -> RunConfig:
     return replace(config, **own)  # type: ignore[arg-type]
 
 
-def before(name: str, config: RunConfig) -> RunConfig:
+def pretraining(name: str, config: RunConfig) -> RunConfig:
     """Returns the supervised pre-training that a run starts from: the same for all data sets downstream."""
-    dataset, steps = pretraining(config.start)
+    dataset, steps = parse(config.pretraining)
     own = dict(UPSTREAM[name])
     parts = max(count for count in range(1, int(own["evaluations"]) + 1) if steps % count == 0)
-    asked = config.lr if config.policy == "none" else None
+    asked = config.lr if config.budget == "none" else None
     own |= {"evaluations": parts, "lr": learning_rate(dataset, config.model) if asked is None else asked}
     return replace(
-        config, dataset=dataset, policy="steps", steps=steps, start="", weights="", shots="", probes="", select="last",
-        warmup=RunConfig.warmup, **({"weight_decay": RunConfig.weight_decay} | own),
-    )  # fmt: skip
+        config,
+        dataset=dataset,
+        budget="steps",
+        steps=steps,
+        pretraining="",
+        weights="",
+        shots="",
+        probes="",
+        select="last",
+        warmup=RunConfig.warmup,
+        **({"weight_decay": RunConfig.weight_decay} | own),
+    )
 
 
 def _against_bit(words: str, options: dict[str, Any]) -> list[Claim]:
@@ -219,28 +231,40 @@ def _against_bit(words: str, options: dict[str, Any]) -> list[Claim]:
     ratio = f"2 to 4 times; by its Table 6 {their_ratios(**pair)}"
     return [
         Claim(
-            "vit-beats-bit", f"ViTs are more accurate than BiTs at equal compute ({words})", SOURCE,
-            partial(more_accurate, **pair, **options), their_gap(**pair),
+            "vit-beats-bit",
+            f"ViTs are more accurate than BiTs at equal compute ({words})",
+            SOURCE,
+            partial(more_accurate, **pair, **options),
+            their_gap(**pair),
         ),
         Claim(
-            "vit-needs-less", f"ViTs need less compute than BiTs for the same accuracy ({words})", SOURCE,
-            partial(needs_less, **pair, **options), ratio,
+            "vit-needs-less",
+            f"ViTs need less compute than BiTs for the same accuracy ({words})",
+            SOURCE,
+            partial(needs_less, **pair, **options),
+            ratio,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _of_hybrids(words: str, options: dict[str, Any]) -> list[Claim]:
     pair: dict[str, Any] = {"first": "hybrid", "second": "vit"}
     return [
         Claim(
-            "hybrids-ahead-at-small-compute", f"Hybrids are ahead of ViTs at small compute ({words})", SOURCE,
-            partial(ahead_in, part=SMALL, **pair, **options), their_gap(**pair, part=SMALL),
+            "hybrids-ahead-at-small-compute",
+            f"Hybrids are ahead of ViTs at small compute ({words})",
+            SOURCE,
+            partial(ahead_in, part=SMALL, **pair, **options),
+            their_gap(**pair, part=SMALL),
         ),
         Claim(
-            "hybrids-equal-at-large-compute", f"At large compute hybrids and ViTs are equal ({words})", SOURCE,
-            partial(equal_in, part=LARGE, margin=MARGIN, **pair, **options), their_gap(**pair, part=LARGE),
+            "hybrids-equal-at-large-compute",
+            f"At large compute hybrids and ViTs are equal ({words})",
+            SOURCE,
+            partial(equal_in, part=LARGE, margin=MARGIN, **pair, **options),
+            their_gap(**pair, part=LARGE),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -262,7 +286,7 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
 
     metric, words = READINGS[name]
     datasets = [str(dataset) for dataset in preset.axes["dataset"]]
-    starts = [pretraining(str(start)) for start in preset.axes["start"]]
+    starts = [parse(str(start)) for start in preset.axes["pretraining"]]
     upstream = " and ".join(dict.fromkeys(dataset for dataset, _ in starts))
     steps = ", ".join(str(count) for _, count in sorted(starts, key=lambda item: item[1]))
     notes = (
@@ -277,11 +301,11 @@ EXPERIMENT = Experiment(
     name="compute_accuracy",
     question="Which family is ahead at equal pre-training compute, ViT, BiT or hybrid? (ViT, section 4.4, Figure 5)",
     presets=PRESETS,
-    settings=("model", "start", "dataset"),
+    settings=("model", "pretraining", "dataset"),
     claims=claims,
     figure=figure,
-    complete=complete,
-    before=before,
+    fill_defaults=fill_defaults,
+    pretraining=pretraining,
     shows_seeds=True,
 )
 

@@ -95,7 +95,7 @@ PRESETS = {
     ),
     "paper": Preset(
         base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, policy="epochs", epochs=7.0, global_batch=4096,
+            _CIFAR, dataset="imagenet21k", image_size=224, budget="epochs", epochs=7.0, global_batch=4096,
             evaluations=20, augmentation="inception", shots="5",
         ),
         axes={"model": PAPER_MODELS, "train_size": _SIZES}, seeds=1,
@@ -157,19 +157,24 @@ def _larger_claim(small: str, large: str, words: str, metric: str) -> Claim:
 def _pair_claims(vit: str, bit: str, words: str, metric: str) -> list[Claim]:
     return [
         Claim(
-            f"bit-ahead-small:{vit}:{metric}", f"{bit} is ahead of {vit} at the smallest size ({words})", SOURCE,
+            f"bit-ahead-small:{vit}:{metric}",
+            f"{bit} is ahead of {vit} at the smallest size ({words})",
+            SOURCE,
             lambda e: _at(e, 0, bit, vit, words, metric),
         ),
         Claim(
             f"gap-shrinks:{vit}:{metric}",
-            f"The gap between {bit} and {vit} shrinks as the data grows ({words})", SOURCE,
+            f"The gap between {bit} and {vit} shrinks as the data grows ({words})",
+            SOURCE,
             lambda e: _gap(e, vit, bit, words, metric),
         ),
         Claim(
-            f"vit-ahead-large:{vit}:{metric}", f"{vit} overtakes {bit} at the largest size ({words})", SOURCE,
+            f"vit-ahead-large:{vit}:{metric}",
+            f"{vit} overtakes {bit} at the largest size ({words})",
+            SOURCE,
             lambda e: _at(e, 1, vit, bit, words, metric),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
@@ -178,7 +183,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
 
     base = preset.base
     dataset = str(preset.axes.get("dataset", (base.dataset,))[0])
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     rates = LEARNING_RATES.get(dataset, {})
     chosen = ", ".join(f"{model} {rates.get(str(model), UNTUNED):g}" for model in preset.axes["model"])
     untuned = [str(model) for model in preset.axes["model"] if model not in rates]
@@ -194,7 +199,7 @@ EXPERIMENT = Experiment(
     settings=("model", "train_size"),
     claims=claims,
     figure=figure,
-    complete=_learning_rate,
+    fill_defaults=_learning_rate,
 )
 
 if __name__ == "__main__":

@@ -90,9 +90,12 @@ def _cifar_nets(depths: Sequence[int], width: str, vgg: str) -> Nets:
     plain, residual = ({depth: f"{kind}{depth}{width}" for depth in depths} for kind in ("plain", "resnet"))
     base = residual[20]
     return Nets(
-        plain, residual, {depth: f"vgg{depth}{vgg}-bn-fc0" for depth in (11, 13, 16, 19)},
-        {"A": base, "B": f"{base}-projection", "C": f"{base}-allproj"}, (base, f"resnet29{width}-bottleneck"),
-    )  # fmt: skip
+        plain,
+        residual,
+        {depth: f"vgg{depth}{vgg}-bn-fc0" for depth in (11, 13, 16, 19)},
+        {"A": base, "B": f"{base}-projection", "C": f"{base}-allproj"},
+        (base, f"resnet29{width}-bottleneck"),
+    )
 
 
 NETS = {
@@ -139,7 +142,7 @@ PRESETS = {
     "paper": _preset(
         "paper",
         replace(
-            _CIFAR, dataset="imagenet", image_size=224, train_size=1_271_167, policy="epochs", epochs=90.0,
+            _CIFAR, dataset="imagenet", image_size=224, train_size=1_271_167, budget="epochs", epochs=90.0,
             global_batch=256, lr=0.1, optimizer="sgd", weight_decay=1e-4, evaluations=10, augmentation="inception",
         ),
         3, "about 350 GPU-hours; ImageNet (see --dry-run)",
@@ -147,7 +150,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def _complete(preset: str, config: RunConfig) -> RunConfig:
+def _fill_defaults(preset: str, config: RunConfig) -> RunConfig:
     """Returns the run with the learning rate of its family, where none is given."""
     family = next((family for family in RATES if config.model.startswith(family)), "resnet")
     return config if config.lr is not None else replace(config, lr=RATES[family])
@@ -173,31 +176,90 @@ def _degradation(nets: Nets) -> list[Claim]:
 
     words = {TRAIN: "training accuracy", TEST: "test accuracy"}
     return [
-        claim("plain-degrades", f"A plain net has a higher training error with {layers}", "4.1 and 4.2",
-              of_models(compare, plain[0], plain[1], metric=TRAIN)),
-        claim("plain-degrades:loss", f"A plain net has a higher training loss with {layers}", "4.1 and 4.2",
-              of_models(compare, plain[1], plain[0], metric=LOSS, unit="nats")),
-        claim("plain-degrades:test", f"A plain net has a higher test error with {layers}", "4.1, Table 2",
-              of_models(compare, plain[0], plain[1], metric=TEST), "+0.60 points (plain-18 to plain-34)"),
-        claim("residual-does-not-degrade", f"A residual net has no higher training error with {layers}", "4.1 and 4.2",
-              of_models(not_worse, residual[1], residual[0], metric=TRAIN, margin=MARGIN)),
-        claim("residual-gains", f"A residual net has a lower test error with {layers}", "4.2, Table 6",
-              of_models(compare, residual[1], residual[0]), "+1.78 points (ResNet-20 to ResNet-56)"),
-        claim("equal-when-shallow", f"With {low} layers, plain and residual nets score the same", "4.1, Table 2",
-              of_models(same, residual[0], plain[0], margin=MARGIN), "+0.06 points (18 layers)"),
-        *(claim(f"residual-beats-plain:{metric}", f"With {high} layers, shortcuts help ({words[metric]})",
-                "4.1, Table 2", of_models(compare, residual[1], plain[1], metric=metric),
-                "+3.51 points (34 layers)" if metric == TEST else "") for metric in words),
-        *(claim(f"shortcuts-help-more-when-deeper:{metric}", f"Shortcuts help the more, the deeper ({words[metric]})",
-                "4.1 and 4.2", partial(gap_grows, first=nets.residual, second=nets.plain, metric=metric,
-                                       subject="residual minus plain, slope over the depth")) for metric in words),
-        *(claim(f"gradients-do-not-vanish:{kind}:{prefix}", f"Gradients do not vanish in the deepest {kind} net {when}",
-                "4.1", partial(not_vanishing, model=model, prefix=prefix))
-          for kind, model in (("plain", plain[1]), ("residual", residual[1])) for prefix, when in STATES.items()),
-        *(claim(f"gradients-are-healthy:{prefix}",
-                f"Batch norm keeps gradients of the deepest plain net within a factor of ten {when}", "4.1",
-                partial(healthy, model=plain[1], prefix=prefix)) for prefix, when in STATES.items()),
-    ]  # fmt: skip
+        claim(
+            "plain-degrades",
+            f"A plain net has a higher training error with {layers}",
+            "4.1 and 4.2",
+            of_models(compare, plain[0], plain[1], metric=TRAIN),
+        ),
+        claim(
+            "plain-degrades:loss",
+            f"A plain net has a higher training loss with {layers}",
+            "4.1 and 4.2",
+            of_models(compare, plain[1], plain[0], metric=LOSS, unit="nats"),
+        ),
+        claim(
+            "plain-degrades:test",
+            f"A plain net has a higher test error with {layers}",
+            "4.1, Table 2",
+            of_models(compare, plain[0], plain[1], metric=TEST),
+            "+0.60 points (plain-18 to plain-34)",
+        ),
+        claim(
+            "residual-does-not-degrade",
+            f"A residual net has no higher training error with {layers}",
+            "4.1 and 4.2",
+            of_models(not_worse, residual[1], residual[0], metric=TRAIN, margin=MARGIN),
+        ),
+        claim(
+            "residual-gains",
+            f"A residual net has a lower test error with {layers}",
+            "4.2, Table 6",
+            of_models(compare, residual[1], residual[0]),
+            "+1.78 points (ResNet-20 to ResNet-56)",
+        ),
+        claim(
+            "equal-when-shallow",
+            f"With {low} layers, plain and residual nets score the same",
+            "4.1, Table 2",
+            of_models(same, residual[0], plain[0], margin=MARGIN),
+            "+0.06 points (18 layers)",
+        ),
+        *(
+            claim(
+                f"residual-beats-plain:{metric}",
+                f"With {high} layers, shortcuts help ({words[metric]})",
+                "4.1, Table 2",
+                of_models(compare, residual[1], plain[1], metric=metric),
+                "+3.51 points (34 layers)" if metric == TEST else "",
+            )
+            for metric in words
+        ),
+        *(
+            claim(
+                f"shortcuts-help-more-when-deeper:{metric}",
+                f"Shortcuts help the more, the deeper ({words[metric]})",
+                "4.1 and 4.2",
+                partial(
+                    gap_grows,
+                    first=nets.residual,
+                    second=nets.plain,
+                    metric=metric,
+                    subject="residual minus plain, slope over the depth",
+                ),
+            )
+            for metric in words
+        ),
+        *(
+            claim(
+                f"gradients-do-not-vanish:{kind}:{prefix}",
+                f"Gradients do not vanish in the deepest {kind} net {when}",
+                "4.1",
+                partial(not_vanishing, model=model, prefix=prefix),
+            )
+            for kind, model in (("plain", plain[1]), ("residual", residual[1]))
+            for prefix, when in STATES.items()
+        ),
+        *(
+            claim(
+                f"gradients-are-healthy:{prefix}",
+                f"Batch norm keeps gradients of the deepest plain net within a factor of ten {when}",
+                "4.1",
+                partial(healthy, model=plain[1], prefix=prefix),
+            )
+            for prefix, when in STATES.items()
+        ),
+    ]
 
 
 def _others(nets: Nets) -> list[Claim]:
@@ -205,26 +267,55 @@ def _others(nets: Nets) -> list[Claim]:
     found, vgg, ways = [], nets.vgg, nets.shortcuts
     source = "VGG, section 4.1, Table 3"
     if {11, 16} <= vgg.keys():
-        found.append(Claim("vgg-gains", "VGG has a lower error with 16 layers than with 11", source,
-                           of_models(compare, vgg[16], vgg[11]), "+2.6 points (A to D)"))  # fmt: skip
+        found.append(
+            Claim(
+                "vgg-gains",
+                "VGG has a lower error with 16 layers than with 11",
+                source,
+                of_models(compare, vgg[16], vgg[11]),
+                "+2.6 points (A to D)",
+            )
+        )
     if {16, 19} <= vgg.keys():
-        found.append(Claim("vgg-saturates", "VGG has the same error with 16 and 19 layers", source,
-                           of_models(same, vgg[19], vgg[16], margin=MARGIN), "-0.3 points (D to E)"))  # fmt: skip
+        found.append(
+            Claim(
+                "vgg-saturates",
+                "VGG has the same error with 16 and 19 layers",
+                source,
+                of_models(same, vgg[19], vgg[16], margin=MARGIN),
+                "-0.3 points (D to E)",
+            )
+        )
     source = "ResNet, section 4.1, Table 3"
     if nets.blocks:
         basic, bottleneck = nets.blocks
-        found.append(Claim("bottlenecks-are-better", "Bottlenecks, which are deeper, beat basic blocks", source,
-                           of_models(compare, bottleneck, basic),
-                           "+1.67 points (ResNet-34 B to ResNet-50)"))  # fmt: skip
+        found.append(
+            Claim(
+                "bottlenecks-are-better",
+                "Bottlenecks, which are deeper, beat basic blocks",
+                source,
+                of_models(compare, bottleneck, basic),
+                "+1.67 points (ResNet-34 B to ResNet-50)",
+            )
+        )
     for first, second, printed in (("B", "A", "+0.51 points"), ("C", "B", "+0.33 points")):
         if {first, second} <= ways.keys():
             pair = (ways[first], ways[second])
             found += [
-                Claim(f"shortcut-{first}-beats-{second}", f"Shortcuts {first} are slightly better than {second}",
-                      source, of_models(compare, *pair), f"{printed} (34 layers)"),
-                Claim(f"shortcuts-matter-little:{first}{second}", f"Shortcuts {first} and {second} score the same, so "
-                      "projections are not what ends the degradation", source, of_models(same, *pair, margin=MARGIN)),
-            ]  # fmt: skip
+                Claim(
+                    f"shortcut-{first}-beats-{second}",
+                    f"Shortcuts {first} are slightly better than {second}",
+                    source,
+                    of_models(compare, *pair),
+                    f"{printed} (34 layers)",
+                ),
+                Claim(
+                    f"shortcuts-matter-little:{first}{second}",
+                    f"Shortcuts {first} and {second} score the same, so projections are not what ends the degradation",
+                    source,
+                    of_models(same, *pair, margin=MARGIN),
+                ),
+            ]
     return found
 
 
@@ -266,10 +357,17 @@ def _list(rows: Sequence[SummaryRow], nets: Nets) -> tuple[list[Any], list[Any]]
         for depth, model in nets.vgg.items()
     ]
     ways = [
-        entry(rows, TEST, {"model": model}, f"shortcuts {letter}", printed[f"ResNet-34 {letter}"], complement=True,
-              role="reference" if letter == "A" else "")
+        entry(
+            rows,
+            TEST,
+            {"model": model},
+            f"shortcuts {letter}",
+            printed[f"ResNet-34 {letter}"],
+            complement=True,
+            role="reference" if letter == "A" else "",
+        )
         for letter, model in nets.shortcuts.items()
-    ]  # fmt: skip
+    ]
     if nets.blocks:
         ways.append(entry(rows, TEST, {"model": nets.blocks[1]}, "bottlenecks", complement=True))
     if nets.shallow in nets.plain and nets.shortcuts.get("A") == nets.residual.get(nets.shallow):
@@ -289,7 +387,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     train, test = ([_over_depth(rows, metric, models, label) for label, models in both] for metric in (TRAIN, TEST))
     printed = {float(model.rpartition("-")[2]): value for model, value in _printed("resnet_table6").items()}
     vgg, ways = _list(rows, nets)
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     panels: list[Panel] = [
         Curves("Training error [%]", train, "weighted layers"),
         Curves("Test error [%]", [*test, paper("ResNet, CIFAR-10 (Table 6)", printed)], "weighted layers"),
@@ -315,7 +413,7 @@ EXPERIMENT = Experiment(
     settings=("model",),
     claims=claims,
     figure=figure,
-    complete=_complete,
+    fill_defaults=_fill_defaults,
     tables=(TEST, TRAIN, LOSS, "parameters", "forward_flops"),
 )
 

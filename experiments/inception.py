@@ -117,7 +117,7 @@ PRESETS = {
     ),
     "paper": Preset(
         base=replace(
-            _CIFAR, dataset="imagenet", image_size=224, model="googlenet", train_size=1_271_167, policy="epochs",
+            _CIFAR, dataset="imagenet", image_size=224, model="googlenet", train_size=1_271_167, budget="epochs",
             epochs=60.0, global_batch=256, lr=0.08, optimizer="sgd", weight_decay=2e-4, polyak=0.9999, grad_clip=0.0,
             evaluations=10, augmentation="inception",
         ),
@@ -127,7 +127,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Returns the run with the learning rate of its kind of net, where none is given."""
     return config if config.lr is not None else replace(config, lr=1e-2 if "-bn" in config.model else 3e-3)
 
@@ -195,10 +195,14 @@ def _reaches_further(evidence: Evidence, first: str, second: str, prefix: str) -
     found = [reach(evidence, model, prefix) for model in (first, second)]
     note = f"{_times(found[0])} with {first}, {_times(found[1])} with {second}: first over last layers"
     return greater(
-        evidence, differences(*found), subject=f"log10 of first over last layers' gradients, {first} minus {second}",
-        diverged=sum(evidence.diverged(model=model) for model in (first, second)), metric=prefix, unit="log10 ratio",
+        evidence,
+        differences(*found),
+        subject=f"log10 of first over last layers' gradients, {first} minus {second}",
+        diverged=sum(evidence.diverged(model=model) for model in (first, second)),
+        metric=prefix,
+        unit="log10 ratio",
         note=note,
-    )  # fmt: skip
+    )
 
 
 def _times(logs: dict[int, float]) -> str:
@@ -210,19 +214,35 @@ def _of_bottlenecks(base: str, narrower: str | None) -> list[Claim]:
     without, kind = f"{base}-nobottleneck", f"{_kind(base)}, width x{_width(base):g}"
     branch = f"{_printed('bottleneck_factor')['value']} times (multiply-adds of the 5x5 branch of 3a)"
     found = [
-        Claim(f"bottlenecks-cut-flops:{base}", f"1x1 bottlenecks cut the FLOPs of the whole net ({kind})",
-              "GoogLeNet, section 4; CNN slides", partial(_cheaper, first=base, second=without, metric=FLOPS), branch),
-        Claim(f"bottlenecks-cut-parameters:{base}", f"1x1 bottlenecks cut the parameters of the whole net ({kind})",
-              "GoogLeNet, section 4; CNN slides", partial(_cheaper, first=base, second=without, metric="parameters")),
-        Claim(f"bottlenecks-cost-no-accuracy:{base}", f"1x1 bottlenecks lose no accuracy ({kind})",
-              "GoogLeNet, sections 3 and 4", of_models(same, base, without, margin=MARGIN)),
-    ]  # fmt: skip
+        Claim(
+            f"bottlenecks-cut-flops:{base}",
+            f"1x1 bottlenecks cut the FLOPs of the whole net ({kind})",
+            "GoogLeNet, section 4; CNN slides",
+            partial(_cheaper, first=base, second=without, metric=FLOPS),
+            branch,
+        ),
+        Claim(
+            f"bottlenecks-cut-parameters:{base}",
+            f"1x1 bottlenecks cut the parameters of the whole net ({kind})",
+            "GoogLeNet, section 4; CNN slides",
+            partial(_cheaper, first=base, second=without, metric="parameters"),
+        ),
+        Claim(
+            f"bottlenecks-cost-no-accuracy:{base}",
+            f"1x1 bottlenecks lose no accuracy ({kind})",
+            "GoogLeNet, sections 3 and 4",
+            of_models(same, base, without, margin=MARGIN),
+        ),
+    ]
     if narrower:
         found.append(
-            Claim(f"bottlenecks-win-at-equal-cost:{base}",
-                  f"At equal FLOPs, the wider net with 1x1 bottlenecks is more accurate ({_kind(base)})",
-                  "GoogLeNet, section 4", partial(_higher_at_equal_cost, first=base, second=narrower))
-        )  # fmt: skip
+            Claim(
+                f"bottlenecks-win-at-equal-cost:{base}",
+                f"At equal FLOPs, the wider net with 1x1 bottlenecks is more accurate ({_kind(base)})",
+                "GoogLeNet, section 4",
+                partial(_higher_at_equal_cost, first=base, second=narrower),
+            )
+        )
     return found
 
 
@@ -232,21 +252,61 @@ def _of_auxiliary(base: str, models: Sequence[str]) -> list[Claim]:
     source, printed = "GoogLeNet, section 5", _printed("auxiliary_gain")
     paper = f"about {printed['value']} {printed['unit']}"
     gradient = [
-        Claim(f"auxiliary-gradient:{prefix}:{base}", f"Auxiliary classifiers bring more gradient to the first layers "
-              f"{when} ({kind})", source, partial(_reaches_further, first=base, second=none, prefix=prefix))
+        Claim(
+            f"auxiliary-gradient:{prefix}:{base}",
+            f"Auxiliary classifiers bring more gradient to the first layers {when} ({kind})",
+            source,
+            partial(_reaches_further, first=base, second=none, prefix=prefix),
+        )
         for prefix, when in STATES.items()
-    ]  # fmt: skip
+    ]
     return [
         *(gradient if none in models else []),
-        *([Claim(f"auxiliary-helps:{base}", f"Auxiliary classifiers raise accuracy ({kind})", source,
-                 of_models(compare, base, none), paper),
-           Claim(f"auxiliary-effect-is-minor:{base}", f"The effect of auxiliary classifiers is minor ({kind})", source,
-                 of_models(same, base, none, margin=MARGIN), paper)] if none in models else []),
-        *([Claim(f"auxiliary-weights-are-equal:{base}", f"Weights of 0.3 and 1.0 score the same ({kind})", source,
-                 of_models(same, base, full, margin=MARGIN))] if full in models else []),
-        *([Claim(f"weight-0-is-none:{base}", f"Auxiliary losses of weight 0 score as none ({kind})", "control of ours",
-                 of_models(same, zero, none, margin=MARGIN))] if {zero, none} <= set(models) else []),
-    ]  # fmt: skip
+        *(
+            [
+                Claim(
+                    f"auxiliary-helps:{base}",
+                    f"Auxiliary classifiers raise accuracy ({kind})",
+                    source,
+                    of_models(compare, base, none),
+                    paper,
+                ),
+                Claim(
+                    f"auxiliary-effect-is-minor:{base}",
+                    f"The effect of auxiliary classifiers is minor ({kind})",
+                    source,
+                    of_models(same, base, none, margin=MARGIN),
+                    paper,
+                ),
+            ]
+            if none in models
+            else []
+        ),
+        *(
+            [
+                Claim(
+                    f"auxiliary-weights-are-equal:{base}",
+                    f"Weights of 0.3 and 1.0 score the same ({kind})",
+                    source,
+                    of_models(same, base, full, margin=MARGIN),
+                )
+            ]
+            if full in models
+            else []
+        ),
+        *(
+            [
+                Claim(
+                    f"weight-0-is-none:{base}",
+                    f"Auxiliary losses of weight 0 score as none ({kind})",
+                    "control of ours",
+                    of_models(same, zero, none, margin=MARGIN),
+                )
+            ]
+            if {zero, none} <= set(models)
+            else []
+        ),
+    ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -286,11 +346,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     compared = [model for model in _bases(models) if f"{model}-noaux" in models]
     found = [(model, option) for model in compared for option in WEIGHTS if f"{model}{option}" in models]
     dots = [
-        entry(rows, "test_accuracy", {"model": f"{model}{option}"},
-              f"{WEIGHTS[option]}{', batch norm' if _name(model)['norm'] else ''}",
-              role={"-noaux": "without", "": "reference"}.get(option, ""))
+        entry(
+            rows,
+            "test_accuracy",
+            {"model": f"{model}{option}"},
+            f"{WEIGHTS[option]}{', batch norm' if _name(model)['norm'] else ''}",
+            role={"-noaux": "without", "": "reference"}.get(option, ""),
+        )
         for model, option in found
-    ]  # fmt: skip
+    ]
     plain = [pair for pair in found if pair[0] == next(iter(sorted(compared, key=len)), "") and pair[1] != "-aux0"]
     gradients = {
         prefix: [
@@ -298,13 +362,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         ]
         for prefix in STATES
     }
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     panels: list[Any] = [
         Curves("Test accuracy [%]", _paths(rows, models), "FLOPs of an image", xlog=True),
         Dots("Test accuracy by auxiliary weight [%]", dots),
-        *(Curves(f"Gradient over weight norm {STATES[prefix]}", series, "layer", ylog=True)
-          for prefix, series in gradients.items()),
-    ]  # fmt: skip
+        *(
+            Curves(f"Gradient over weight norm {STATES[prefix]}", series, "layer", ylog=True)
+            for prefix, series in gradients.items()
+        ),
+    ]
     notes = (
         f"GoogLeNet on {base.dataset} at {base.image_size} pixels, preset {name}: {base.train_size} training images, "
         f"{budget} of {base.global_batch} images",
@@ -323,7 +389,7 @@ EXPERIMENT = Experiment(
     settings=("model",),
     claims=claims,
     figure=figure,
-    complete=complete,
+    fill_defaults=fill_defaults,
     tables=("test_accuracy", FLOPS, "parameters"),
 )
 

@@ -154,49 +154,77 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
     more = partial(partial, bias.more)
     return [
         Claim(
-            "cnns-ahead-with-few-images", "CNNs are ahead of ViT with few training images", "ViT, section 4.3",
+            "cnns-ahead-with-few-images",
+            "CNNs are ahead of ViT with few training images",
+            "ViT, section 4.3",
             more(
-                first=cnns, second=vit, size=few, reading=bias.accuracy, metric="test_accuracy",
+                first=cnns,
+                second=vit,
+                size=few,
+                reading=bias.accuracy,
+                metric="test_accuracy",
                 subject=f"accuracy of CNNs minus ViT {at_few}",
             ),
         ),
         Claim(
-            "vit-gains-with-images", "With more training images ViT gains on the CNNs", "ViT, section 4.3",
+            "vit-gains-with-images",
+            "With more training images ViT gains on the CNNs",
+            "ViT, section 4.3",
             partial(bias.gains, first=vit, second=cnns, sizes=_sizes(preset)),
         ),
         Claim(
-            "cnns-keep-their-class-when-shifted", "CNNs keep their class under shifts more often than ViT",
+            "cnns-keep-their-class-when-shifted",
+            "CNNs keep their class under shifts more often than ViT",
             "derived from ViT, section 3.1",
             more(
-                first=cnns, second=vit, size=many, reading=bias.consistency, metric="shift_consistency",
+                first=cnns,
+                second=vit,
+                size=many,
+                reading=bias.consistency,
+                metric="shift_consistency",
                 subject=f"consistency of CNNs minus ViT {at_many}, mean over shifts",
             ),
         ),
         Claim(
-            "vit-uses-positions", f"ViT learns where its patches are: it loses accuracy when {patches} are shuffled",
+            "vit-uses-positions",
+            f"ViT learns where its patches are: it loses accuracy when {patches} are shuffled",
             "derived from ViT, sections 3.1 and D.4, Table 8",
             more(
-                first=vit, second=(), size=many, reading=partial(bias.lost, grid=grid), metric=left,
+                first=vit,
+                second=(),
+                size=many,
+                reading=partial(bias.lost, grid=grid),
+                metric=left,
                 subject=f"accuracy of ViT on whole minus shuffled images {at_many}",
             ),
         ),
         Claim(
-            "vit-less-hurt-by-shuffling", f"ViT keeps more of its accuracy than CNNs when {patches} are shuffled",
+            "vit-less-hurt-by-shuffling",
+            f"ViT keeps more of its accuracy than CNNs when {patches} are shuffled",
             "derived from ViT, sections 3.1 and D.4, Table 8",
             more(
-                first=vit, second=cnns, size=many, reading=partial(bias.kept, grid=grid), metric=left,
+                first=vit,
+                second=cnns,
+                size=many,
+                reading=partial(bias.kept, grid=grid),
+                metric=left,
                 subject=f"share of accuracy kept, ViT minus CNNs {at_many}",
             ),
         ),
         Claim(
-            "vit-decides-by-shape", "Where they disagree, ViT decides for shape, not texture, more often than CNNs",
+            "vit-decides-by-shape",
+            "Where they disagree, ViT decides for shape, not texture, more often than CNNs",
             "Naseer et al. 2021 (arXiv 2105.10497) and Tuli et al. 2021 (arXiv 2105.07197), not the ViT paper",
             more(
-                first=vit, second=cnns, size=many, reading=bias.shape_share, metric="shape_share",
+                first=vit,
+                second=cnns,
+                size=many,
+                reading=bias.shape_share,
+                metric="shape_share",
                 subject=f"share of shape, ViT minus CNNs {at_many}",
             ),
         ),
-    ]  # fmt: skip
+    ]
 
 
 BETWEEN = {
@@ -217,15 +245,21 @@ def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list
     return [
         Claim(
             f"{side}:{key}",
-            f"In {words}, {name} lies {'above ViT' if second == 'ViT' else 'below the CNNs'}", BETWEEN[name],
+            f"In {words}, {name} lies {'above ViT' if second == 'ViT' else 'below the CNNs'}",
+            BETWEEN[name],
             partial(
-                bias.more, first=groups[first], second=groups[second], size=size, reading=reading, metric=metric,
+                bias.more,
+                first=groups[first],
+                second=groups[second],
+                size=size,
+                reading=reading,
+                metric=metric,
                 subject=f"{words}, {first} minus {second}",
             ),
         )
         for key, words, reading, size, metric in readings
         for side, first, second in sides
-    ]  # fmt: skip
+    ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -249,23 +283,26 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         Curves(
             "Test accuracy [%]",
             [over(rows, "test_accuracy", {"model": key}, "train_size", models[key]) for key in models],
-            "training images", xlog=True,
+            "training images",
+            xlog=True,
         ),
         Curves(
             "Same class when shifted [%]",
             [by_layer(rows, "shift_consistency", full[key], models[key]) for key in models],
-            "shift [pixels]", xlog=True,
+            "shift [pixels]",
+            xlog=True,
         ),
         Curves(
             "Accuracy when shuffled [%]",
             [by_layer(rows, "shuffled_accuracy", full[key], models[key]) for key in models],
-            "patches along a side (1: whole image)", xlog=True,
+            "patches along a side (1: whole image)",
+            xlog=True,
         ),
         Dots(
             "Shape among shape or texture [%]",
             [entry(rows, "shape_share", full[key], models[key]) for key in models],
         ),
-    )  # fmt: skip
+    )
     notes = (
         f"preset {name}: {base.dataset} at {base.image_size} pixels, {base.steps} steps of {base.global_batch} images, "
         f"last weights; (b), (c) and (d) after {many} training images, on the first 500 test images or all",
@@ -282,7 +319,7 @@ EXPERIMENT = Experiment(
     settings=("model", "train_size"),
     claims=claims,
     figure=figure,
-    complete=_learning_rate,
+    fill_defaults=_learning_rate,
     tables=(
         "test_accuracy", "shift_consistency_01", "shift_consistency_02", "shuffled_accuracy_04", "shape_share",
         "shape_only_accuracy", "texture_only_accuracy", "cue_share",

@@ -91,8 +91,13 @@ _CIFAR = replace(_DIGITS, dataset="cifar10", image_size=32, train_size=49000, st
 
 
 def _preset(name: str, base: RunConfig, seeds: int, cost: str, evidence: bool = True) -> Preset:
-    return Preset(replace(base, model=next(iter(ARMS[name].values()))), {"model": tuple(ARMS[name].values())}, seeds,
-                  cost, evidence)  # fmt: skip
+    return Preset(
+        replace(base, model=next(iter(ARMS[name].values()))),
+        {"model": tuple(ARMS[name].values())},
+        seeds,
+        cost,
+        evidence,
+    )
 
 
 PRESETS = {
@@ -124,29 +129,56 @@ def _of_pair(arms: Mapping[Arm, str], large: str, small: str, printed: str) -> l
         spread = [int(count) for count in big.rpartition("-c")[2].split(".")]
         ratio = partial(kernels.share_of_weights, large=big, small=stack, sides=sides, spread=spread)
         found = [
-            Claim(f"fewer-weights:{large}", f"With equal channels, {few} have {printed[:4]} of the weights of {one}",
-                  SECTION, ratio, printed),
-            Claim(f"not-worse-at-equal-field:{large}", f"At equal receptive field, {few} are not worse than {one}",
-                  SECTION, of_models(not_worse, stack, big, margin=MARGIN)),
-            Claim(f"better-at-equal-field:{large}", f"At equal receptive field, {few} are better than {one}",
-                  "VGG, section 4.1", partial(_better, first=stack, second=big), seven),
-        ]  # fmt: skip
+            Claim(
+                f"fewer-weights:{large}",
+                f"With equal channels, {few} have {printed[:4]} of the weights of {one}",
+                SECTION,
+                ratio,
+                printed,
+            ),
+            Claim(
+                f"not-worse-at-equal-field:{large}",
+                f"At equal receptive field, {few} are not worse than {one}",
+                SECTION,
+                of_models(not_worse, stack, big, margin=MARGIN),
+            ),
+            Claim(
+                f"better-at-equal-field:{large}",
+                f"At equal receptive field, {few} are better than {one}",
+                "VGG, section 4.1",
+                partial(_better, first=stack, second=big),
+                seven,
+            ),
+        ]
     if big:
         found += [
-            Claim(f"better-at-equal-{match}:{large}", f"At equal {words}, {few} are better than {one}", "CNN slides",
-                  partial(_better, first=arms[small, match], second=big))
-            for match, words in MATCHES.items() if (small, match) in arms
-        ]  # fmt: skip
+            Claim(
+                f"better-at-equal-{match}:{large}",
+                f"At equal {words}, {few} are better than {one}",
+                "CNN slides",
+                partial(_better, first=arms[small, match], second=big),
+            )
+            for match, words in MATCHES.items()
+            if (small, match) in arms
+        ]
     if stack and linear:
-        found.append(Claim(
-            f"non-linearity-helps:{large}", f"A ReLU between {few} helps", SECTION,
-            partial(_better, first=stack, second=linear),
-        ))  # fmt: skip
+        found.append(
+            Claim(
+                f"non-linearity-helps:{large}",
+                f"A ReLU between {few} helps",
+                SECTION,
+                partial(_better, first=stack, second=linear),
+            )
+        )
     if big and linear:
-        found.append(Claim(
-            f"fewer-weights-cost-nothing:{large}", f"Without a ReLU between, {few} score as {one}, with fewer weights",
-            SECTION, of_models(same, linear, big, margin=MARGIN),
-        ))  # fmt: skip
+        found.append(
+            Claim(
+                f"fewer-weights-cost-nothing:{large}",
+                f"Without a ReLU between, {few} score as {one}, with fewer weights",
+                SECTION,
+                of_models(same, linear, big, margin=MARGIN),
+            )
+        )
     return found
 
 
@@ -190,9 +222,13 @@ def _differences(verdicts: Sequence[Verdict]) -> Any:
     words |= {"non-linearity-helps": "the ReLU", "fewer-weights-cost-nothing": "linear"}
     return Dots(
         "Differences [points]",
-        [Entry(f"{large}x{large}: {text}", found[f"{claim}:{large}"], role="without" if text == "linear" else "")
-         for large, _, _ in PAIRS for claim, text in words.items() if f"{claim}:{large}" in found],
-    )  # fmt: skip
+        [
+            Entry(f"{large}x{large}: {text}", found[f"{claim}:{large}"], role="without" if text == "linear" else "")
+            for large, _, _ in PAIRS
+            for claim, text in words.items()
+            if f"{claim}:{large}" in found
+        ],
+    )
 
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:

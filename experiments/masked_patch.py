@@ -85,7 +85,7 @@ def parse(start: str) -> Start | None:
     match = _START.fullmatch(start)
     if match is None or (match["objective"] == "supervised" and match["percent"]) or match["steps"] == "0":
         raise UserError(
-            f'--start="{start}" is no pre-training: expected scratch, supervised, or {", ".join(TARGETS)}, with '
+            f'--pretraining="{start}" is no pre-training: expected scratch, supervised, or {", ".join(TARGETS)}, with '
             "-<percent corrupted> and @<steps> behind if you like, such as mean-colour-15 or mean-colour@100."
         )
     usual = 0.75 if match["objective"] == "mae" else 0.5
@@ -126,7 +126,7 @@ def _axes(short: Sequence[int], few: int, many: int) -> dict[str, tuple[Any, ...
     """Returns the grid: all starts, some of them shorter, fine-tuned (`steps`) and frozen (`none`)."""
     whole = (SCRATCH, "supervised", "mean-colour", "mean-colour-15", "downsized", "pixels", "mae")
     starts = (*whole, *(f"mean-colour@{steps}" for steps in short))
-    return {"start": starts, "policy": ("steps", "none"), "train_size": (few, many)}
+    return {"pretraining": starts, "budget": ("steps", "none"), "train_size": (few, many)}
 
 
 def left_out(config: RunConfig, few: int, many: int) -> bool:
@@ -134,9 +134,9 @@ def left_out(config: RunConfig, few: int, many: int) -> bool:
 
     Frozen features do not depend on the labels of fine-tuning, and shorter pre-training is fine-tuned with few labels.
     """
-    if config.policy == "none":
+    if config.budget == "none":
         return config.train_size == few
-    return "@" in config.start and config.train_size == many
+    return "@" in config.pretraining and config.train_size == many
 
 
 _DIGITS = RunConfig(
@@ -180,11 +180,11 @@ PRESETS = {
 }  # fmt: skip
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Fills in the learning rate, the probes of frozen weights, and what training from scratch has of its own."""
-    scratch, stages = parse(config.start) is None, STAGES[name]
-    own: dict[str, Any] = {"start": ""} if scratch else {}
-    if config.policy == "none":
+    scratch, stages = parse(config.pretraining) is None, STAGES[name]
+    own: dict[str, Any] = {"pretraining": ""} if scratch else {}
+    if config.budget == "none":
         own |= {"shots": config.shots or "5", "probes": config.probes or "linear", "lr": None}
         own["draws"] = DRAWS if config.draws == RunConfig.draws else config.draws
         return replace(config, **own, weights=FRESH if scratch else config.weights)
@@ -193,9 +193,9 @@ def complete(name: str, config: RunConfig) -> RunConfig:
     return replace(config, **{"lr": stages.lr, **own, **({} if config.lr is None else {"lr": config.lr})})
 
 
-def before(name: str, config: RunConfig) -> RunConfig | None:
+def pretraining(name: str, config: RunConfig) -> RunConfig | None:
     """Returns the pre-training that a run starts from: on all images of the preset, its last weights."""
-    start, stages = parse(config.start), STAGES[name]
+    start, stages = parse(config.pretraining), STAGES[name]
     if start is None:
         return None
     own: dict[str, Any] = {"lr": stages.lr, **stages.pretraining, "objective": start.objective}
@@ -203,14 +203,14 @@ def before(name: str, config: RunConfig) -> RunConfig | None:
     own["evaluations"] = max(count for count in range(1, int(own["evaluations"]) + 1) if steps % count == 0)
     own["corrupted"] = RunConfig.corrupted if start.objective == "supervised" else start.corrupted
     own |= {
-        "policy": "steps",
+        "budget": "steps",
         "select": "last",
-        "all_of_train": False,
+        "train_on_val": False,
         "polyak": 0.0,
         "views": "crop",
         "draws": RunConfig.draws,
     }
-    return replace(config, start="", weights="", shots="", probes="", **own)
+    return replace(config, pretraining="", weights="", shots="", probes="", **own)
 
 
 def _sizes(preset: Preset) -> list[int]:
@@ -219,29 +219,32 @@ def _sizes(preset: Preset) -> list[int]:
 
 
 def _tuned(start: str, size: int) -> Setting:
-    return {"start": start, "policy": "steps", "train_size": size}
+    return {"pretraining": start, "budget": "steps", "train_size": size}
 
 
 def _frozen(start: str, size: int) -> Setting:
-    return {"start": start, "policy": "none", "train_size": size}
+    return {"pretraining": start, "budget": "none", "train_size": size}
 
 
 def _best(evidence: Evidence, others: Sequence[str], size: int) -> Judgement:
     metric = "few_shot_5"
     judged = [
         compare(
-            evidence, _frozen("mean-colour", size), _frozen(other, size),
-            subject=f"mean-colour minus {other}", metric=metric,
+            evidence,
+            _frozen("mean-colour", size),
+            _frozen(other, size),
+            subject=f"mean-colour minus {other}",
+            metric=metric,
         )
         for other in others
-    ]  # fmt: skip
+    ]
     return jointly(judged, subject="mean-colour minus another target")
 
 
 def _lengths(preset: Preset, name: str) -> dict[int, str]:
     """Returns the starts of the mean colour by the steps of their pre-training."""
     found = {}
-    for word in preset.axes.get("start", ()):
+    for word in preset.axes.get("pretraining", ()):
         start = parse(str(word))
         if start and (start.objective, start.corrupted) == ("mean-colour", 0.5):
             found[start.steps or int(STAGES[name].pretraining["steps"])] = str(word)
@@ -260,61 +263,75 @@ def _after_fine_tuning(size: int, paper: bool) -> list[Claim]:
         _against(
             f"beats-scratch:{size}",
             f"Masked patch prediction beats training from scratch (fine-tuned with {size:,} labels)",
-            ours, scratch, f"mean-colour minus scratch at {size:,} labels", paper="+2 points" if paper else "",
+            ours,
+            scratch,
+            f"mean-colour minus scratch at {size:,} labels",
+            paper="+2 points" if paper else "",
         ),
         _against(
             f"behind-supervised:{size}",
             f"Supervised pre-training beats masked patch prediction (fine-tuned with {size:,} labels)",
-            supervised, ours, f"supervised minus mean-colour at {size:,} labels", paper="+4 points" if paper else "",
+            supervised,
+            ours,
+            f"supervised minus mean-colour at {size:,} labels",
+            paper="+4 points" if paper else "",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
-    """Returns the paper's claims for the starts, sizes and policies there are; MAE is in none of them."""
-    starts = {str(start).replace(SCRATCH, "") for start in preset.axes.get("start", ())}
+    """Returns the paper's claims for the starts, sizes and budgets there are; MAE is in none of them."""
+    starts = {str(start).replace(SCRATCH, "") for start in preset.axes.get("pretraining", ())}
     sizes = _sizes(preset)
-    policies, most = preset.axes["policy"], sizes[-1]
+    budgets, most = preset.axes["budget"], sizes[-1]
     found: list[Claim] = []
-    if "steps" in policies and {"", "supervised", "mean-colour"} <= starts:
+    if "steps" in budgets and {"", "supervised", "mean-colour"} <= starts:
         for size in sizes:
             found += _after_fine_tuning(size, size == most)
     others = [start for start in ("downsized", "pixels") if start in starts]
-    if "none" in policies and "mean-colour" in starts and others:
+    if "none" in budgets and "mean-colour" in starts and others:
         found.append(
             Claim(
-                "mean-colour-is-best:few_shot_5", "Of the targets, the mean colour is best (5-shot accuracy)", DETAILS,
+                "mean-colour-is-best:few_shot_5",
+                "Of the targets, the mean colour is best (5-shot accuracy)",
+                DETAILS,
                 partial(_best, others=others, size=most),
             )
-        )  # fmt: skip
-    if "none" in policies and {"mean-colour", "mean-colour-15"} <= starts:
+        )
+    if "none" in budgets and {"mean-colour", "mean-colour-15"} <= starts:
         found.append(
             _against(
-                "half-beats-15:few_shot_5", "Corrupting 50 % of the patches beats 15 % (5-shot accuracy)",
-                _frozen("mean-colour", most), _frozen("mean-colour-15", most),
-                "mean-colour minus mean-colour-15", metric="few_shot_5", source=DETAILS,
+                "half-beats-15:few_shot_5",
+                "Corrupting 50 % of the patches beats 15 % (5-shot accuracy)",
+                _frozen("mean-colour", most),
+                _frozen("mean-colour-15", most),
+                "mean-colour minus mean-colour-15",
+                metric="few_shot_5",
+                source=DETAILS,
             )
-        )  # fmt: skip
-    return found + _flattening(_lengths(preset, name), policies, sizes)
+        )
+    return found + _flattening(_lengths(preset, name), budgets, sizes)
 
 
-def _flattening(lengths: Mapping[int, str], policies: Sequence[Any], sizes: Sequence[int]) -> list[Claim]:
+def _flattening(lengths: Mapping[int, str], budgets: Sequence[Any], sizes: Sequence[int]) -> list[Claim]:
     if len(lengths) < 3:
         return []
     readings = []
-    if "steps" in policies:
+    if "steps" in budgets:
         words = f"fine-tuned with {sizes[0]:,} labels"
         readings.append(("test_accuracy", words, {n: _tuned(start, sizes[0]) for n, start in lengths.items()}))
-    if "none" in policies:
+    if "none" in budgets:
         frozen = {steps: _frozen(start, sizes[-1]) for steps, start in lengths.items()}
         readings.append(("few_shot_5", "5-shot accuracy", frozen))
     return [
         Claim(
-            f"gains-flatten:{metric}", f"The gains of longer pre-training diminish ({words})", DETAILS,
+            f"gains-flatten:{metric}",
+            f"The gains of longer pre-training diminish ({words})",
+            DETAILS,
             partial(flattens, lengths=settings, subject=f"first minus last gain a doubling ({words})", metric=metric),
         )
         for metric, words, settings in readings
-    ]  # fmt: skip
+    ]
 
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
@@ -323,7 +340,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     from vision_repro.figures.pretraining import Group, Origin, pretraining_figure
 
     base, own = preset.shared, STAGES[name].pretraining
-    words = [str(word) for word in preset.axes.get("start", ()) if "@" not in str(word)]
+    words = [str(word) for word in preset.axes.get("pretraining", ()) if "@" not in str(word)]
     sizes = _sizes(preset)
     tuned = [Group("test_accuracy", "steps", size, f"fine-tuned, {size:,} labels") for size in sizes]
     few = Group("few_shot_5", "none", sizes[-1], "5-shot, frozen")
@@ -337,9 +354,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         "the paper: ViT-B/16 on ImageNet, pre-trained on JFT-300M for 1M steps; supervised is 4 points above 79.9 %",
     )
     return pretraining_figure(
-        rows, verdicts, origins=[_origin(word, Origin) for word in words], groups=[*tuned, few, linear],
-        lengths=_lengths(preset, name), curves=[tuned[0], few, linear], preset=name, notes=notes,
-    )  # fmt: skip
+        rows,
+        verdicts,
+        origins=[_origin(word, Origin) for word in words],
+        groups=[*tuned, few, linear],
+        lengths=_lengths(preset, name),
+        curves=[tuned[0], few, linear],
+        preset=name,
+        notes=notes,
+    )
 
 
 def _origin(word: str, kind: Any) -> Any:
@@ -354,11 +377,11 @@ EXPERIMENT = Experiment(
     name="masked_patch",
     question="What does pre-training without labels give, with which target? (ViT, section 4.6)",
     presets=PRESETS,
-    settings=("start", "policy", "train_size"),
+    settings=("pretraining", "budget", "train_size"),
     claims=claims,
     figure=figure,
-    complete=complete,
-    before=before,
+    fill_defaults=fill_defaults,
+    pretraining=pretraining,
 )
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """By variant: what it changes."""
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Returns the run of a variant of preset `name`, in options that any run has.
 
     Raises:
@@ -118,7 +118,7 @@ PRESETS = {
 
 def setting(name: str, preset: Preset, variant: str) -> Setting:
     """Returns the entries that a variant has in the table."""
-    run = complete(name, replace(preset.shared, variant=variant))
+    run = fill_defaults(name, replace(preset.shared, variant=variant))
     return {column: getattr(run, column) for column in EXPERIMENT.settings}
 
 
@@ -137,11 +137,13 @@ def _preprocessing_claims(name: str, preset: Preset) -> list[Claim]:
     )
     return [
         Claim(
-            f"preprocessing:{first}-{second}", statement, SLIDES,
+            f"preprocessing:{first}-{second}",
+            statement,
+            SLIDES,
             partial(compare, first=found[first], second=found[second], subject=f"{first} minus {second}"),
         )
         for first, second, statement in pairs
-    ]  # fmt: skip
+    ]
 
 
 def _batch_norm_claims(name: str, preset: Preset) -> list[Claim]:
@@ -150,22 +152,44 @@ def _batch_norm_claims(name: str, preset: Preset) -> list[Claim]:
     wider = partial(rates.wider_range, chance=CHANCE, close=CLOSE)
     steadier = partial(rates.less_sensitive, chance=CHANCE)
     found: tuple[tuple[str, str, str, Any, str], ...] = (
-        ("higher-rates", "the net learns at higher learning rates", f"{BATCH_NORM} 3.3", higher,
-         "highest rate with batch norm over that without"),
-        ("wider-range", "the range of good learning rates is wider", SLIDES, wider,
-         f"range within {100 * CLOSE:g} points of the best, with minus without batch norm"),
-        ("less-sensitive", "accuracy depends less on the learning rate", SLIDES, steadier,
-         "deviation over the rates, without minus with batch norm"),
-        ("better", "the best accuracy is higher", f"{BATCH_NORM} 4.2", rates.better_at_best,
-         "with minus without batch norm, each at its best rate"),
-    )  # fmt: skip
+        (
+            "higher-rates",
+            "the net learns at higher learning rates",
+            f"{BATCH_NORM} 3.3",
+            higher,
+            "highest rate with batch norm over that without",
+        ),
+        (
+            "wider-range",
+            "the range of good learning rates is wider",
+            SLIDES,
+            wider,
+            f"range within {100 * CLOSE:g} points of the best, with minus without batch norm",
+        ),
+        (
+            "less-sensitive",
+            "accuracy depends less on the learning rate",
+            SLIDES,
+            steadier,
+            "deviation over the rates, without minus with batch norm",
+        ),
+        (
+            "better",
+            "the best accuracy is higher",
+            f"{BATCH_NORM} 4.2",
+            rates.better_at_best,
+            "with minus without batch norm, each at its best rate",
+        ),
+    )
     return [
         Claim(
-            f"batch-norm:{key}", f"With batch norm {words}", source,
+            f"batch-norm:{key}",
+            f"With batch norm {words}",
+            source,
             partial(judge, first=first, second=second, subject=subject),
         )
         for key, words, source, judge, subject in found
-    ]  # fmt: skip
+    ]
 
 
 def _regulariser_claims(name: str, preset: Preset) -> list[Claim]:
@@ -174,14 +198,18 @@ def _regulariser_claims(name: str, preset: Preset) -> list[Claim]:
         this = setting(name, preset, key)
         found += [
             Claim(
-                f"gap:{key}", f"With {label} the gap between training and test accuracy is smaller", source,
+                f"gap:{key}",
+                f"With {label} the gap between training and test accuracy is smaller",
+                source,
                 partial(narrower, first=this, second=none, subject=f"gap of none minus gap of {label}"),
             ),
             Claim(
-                f"better:{key}", f"With {label} test accuracy on few images is higher", source,
+                f"better:{key}",
+                f"With {label} test accuracy on few images is higher",
+                source,
                 partial(compare, first=this, second=none, subject=f"{label} minus none"),
             ),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -193,10 +221,12 @@ def claims(name: str, preset: Preset) -> list[Claim]:
         *_batch_norm_claims(name, preset),
         *_regulariser_claims(name, preset),
         Claim(
-            "losses-are-equal", "Hinge loss and softmax reach the same accuracy", SLIDES,
+            "losses-are-equal",
+            "Hinge loss and softmax reach the same accuracy",
+            SLIDES,
             partial(same, first=hinge, second=softmax, margin=MARGIN, subject="hinge minus softmax"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
@@ -217,16 +247,20 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
         return [dot(key, label, role.get(key, ""), gap) for key, (label, *_) in REGULARISERS.items()]
 
     panels: list[Panel] = [
-        Dots("Preprocessing: test [%]", [
-            dot(f"minus-{kind}", kind, "without" if kind == "none" else "") for kind in PREPROCESSING
-        ]),
-        Curves("Batch norm: test [%]", [
-            over(rows, "test_accuracy", over_rates(name, preset, net), "lr", words[net]) for net in NETS
-        ], "learning rate", xlog=True),
+        Dots(
+            "Preprocessing: test [%]",
+            [dot(f"minus-{kind}", kind, "without" if kind == "none" else "") for kind in PREPROCESSING],
+        ),
+        Curves(
+            "Batch norm: test [%]",
+            [over(rows, "test_accuracy", over_rates(name, preset, net), "lr", words[net]) for net in NETS],
+            "learning rate",
+            xlog=True,
+        ),
         Dots("Loss: test [%]", [dot(SOFTMAX, "softmax", "reference"), dot("hinge", "hinge")]),
         Dots("Few images: test [%]", regularisers(gap=False)),
         Dots("Few images: training minus test [points]", regularisers(gap=True)),
-    ]  # fmt: skip
+    ]
     base = preset.shared
     notes = (
         f"networks such as {base.model} on {base.dataset}, preset {name}: {base.train_size} images and {base.steps} "
@@ -244,7 +278,7 @@ EXPERIMENT = Experiment(
     settings=("train_size", "model", "normalisation", "augmentation", "loss", "l1", "l2", "lr"),
     claims=claims,
     figure=figure,
-    complete=complete,
+    fill_defaults=fill_defaults,
     shows_seeds=True,
     tables=("test_accuracy", "train_accuracy"),
 )

@@ -82,7 +82,7 @@ PRESETS = {
     ),
     "paper": Preset(
         base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, policy="epochs",
+            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, budget="epochs",
             epochs=7.0, global_batch=4096, evaluations=20, augmentation="inception",
         ),
         axes={"model": _models("vit-b/16")}, seeds=1,
@@ -146,19 +146,27 @@ def claims(name: str, preset: Preset) -> list[Claim]:
     for metric, words in _readings(preset):
         found += [
             Claim(
-                f"position-matters:{metric}", f"Without a position embedding accuracy is lost ({words})", SOURCE,
-                partial(_worse, stem=stem, metric=metric), _printed(stem, [(stem, f"{stem}-pos0")], metric),
+                f"position-matters:{metric}",
+                f"Without a position embedding accuracy is lost ({words})",
+                SOURCE,
+                partial(_worse, stem=stem, metric=metric),
+                _printed(stem, [(stem, f"{stem}-pos0")], metric),
             ),
             Claim(
-                f"kinds-are-equal:{metric}", f"1-D, 2-D and relative position embeddings are equal ({words})", SOURCE,
-                partial(_equal, pairs=same_kinds, metric=metric), _printed(stem, same_kinds, metric),
+                f"kinds-are-equal:{metric}",
+                f"1-D, 2-D and relative position embeddings are equal ({words})",
+                SOURCE,
+                partial(_equal, pairs=same_kinds, metric=metric),
+                _printed(stem, same_kinds, metric),
             ),
             Claim(
                 f"places-are-equal:{metric}",
                 f"It is equal whether positions are added once, at every layer or shared by all layers ({words})",
-                SOURCE, partial(_equal, pairs=same_places, metric=metric), _printed(stem, same_places, metric),
+                SOURCE,
+                partial(_equal, pairs=same_places, metric=metric),
+                _printed(stem, same_places, metric),
             ),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -178,7 +186,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         (metric, f"({'ab'[i]}) {words.capitalize()} [%]") for i, (metric, words) in enumerate(_readings(preset))
     ]
     last = f"({'abc'[len(readings)]})"
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     notes = (
         f"{appearance(stem).label} with each position embedding on {base.dataset}, preset {name}: {base.train_size} "
         f"training images, {budget} of {base.global_batch} images, best weights on val, peak lr {base.lr:g} for all "
@@ -186,9 +194,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         f"{last}: the paper's Table 8, B/16 on ImageNet",
     )
     return ablation_figure(
-        rows, verdicts, variants=variants, readings=readings, margin=MARGIN, preset=name, notes=notes,
+        rows,
+        verdicts,
+        variants=variants,
+        readings=readings,
+        margin=MARGIN,
+        preset=name,
+        notes=notes,
         paper_title=f"{last} Paper: 5-shot [%]",
-    )  # fmt: skip
+    )
 
 
 EXPERIMENT = Experiment(

@@ -85,13 +85,13 @@ def _skip(size: int, config: RunConfig) -> bool:
     return config.image_size != size and not _timed(config.model)
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Returns the run with its probes; at another image size than the preset's own it trains nothing."""
     if _timed(config.model):
         config = replace(config, probes=f"{config.probes} forward_seconds".strip())
     if config.image_size == PRESETS[name].base.image_size:
         return config
-    return replace(config, policy="none", weights=FRESH)
+    return replace(config, budget="none", weights=FRESH)
 
 
 _DIGITS = RunConfig(
@@ -127,7 +127,7 @@ PRESETS = {
     "paper": Preset(
         base=replace(
             _CIFAR, dataset="imagenet", image_size=224, model="swin-t-w7-droppath", train_size=1_268_355,
-            policy="epochs", epochs=300.0, global_batch=1024, evaluations=20, lr=1e-3, weight_decay=0.05,
+            budget="epochs", epochs=300.0, global_batch=1024, evaluations=20, lr=1e-3, weight_decay=0.05,
             warmup=0.0667, grad_clip=5.0, precision="auto",
             augmentation="inception+randaugment2x9std0.5+erase0.25+mixup0.8+cutmix1",
         ),
@@ -192,49 +192,74 @@ def _growth(windows: str, whole: str) -> list[Claim]:
     products, everything, seconds = "attention_flops", "forward_flops", "forward_seconds"
     return [
         Claim(
-            "products-linear-in-windows", "Attention's products in windows grow in proportion to the image", COST,
-            partial(counted, setting=a, metric=products, expected=1.0, subject="exponent of windows' products"), "1",
+            "products-linear-in-windows",
+            "Attention's products in windows grow in proportion to the image",
+            COST,
+            partial(counted, setting=a, metric=products, expected=1.0, subject="exponent of windows' products"),
+            "1",
         ),
         Claim(
-            "products-quadratic-globally", "The products of global attention grow with the square of the image", COST,
-            partial(counted, setting=b, metric=products, expected=2.0, subject="exponent of global products"), "2",
+            "products-quadratic-globally",
+            "The products of global attention grow with the square of the image",
+            COST,
+            partial(counted, setting=b, metric=products, expected=2.0, subject="exponent of global products"),
+            "2",
         ),
         Claim(
-            "network-linear-in-windows", "All FLOPs of the network with windows grow in proportion to the image", COST,
-            partial(counted, setting=a, metric=everything, expected=1.0, subject="exponent of all FLOPs"), "1",
+            "network-linear-in-windows",
+            "All FLOPs of the network with windows grow in proportion to the image",
+            COST,
+            partial(counted, setting=a, metric=everything, expected=1.0, subject="exponent of all FLOPs"),
+            "1",
         ),
         Claim(
-            "seconds-linear-in-windows", f"Seconds of the network with windows grow no faster than pixels^{LINEAR:g}",
+            "seconds-linear-in-windows",
+            f"Seconds of the network with windows grow no faster than pixels^{LINEAR:g}",
             COST,
             partial(
-                exponents.grows_slower_than, setting=a, metric=seconds, bound=LINEAR,
+                exponents.grows_slower_than,
+                setting=a,
+                metric=seconds,
+                bound=LINEAR,
                 subject="exponent of seconds in windows",
             ),
         ),
         Claim(
-            "seconds-steeper-globally", "Seconds of global attention grow faster than those of windows", COST,
+            "seconds-steeper-globally",
+            "Seconds of global attention grow faster than those of windows",
+            COST,
             partial(
-                exponents.grows_faster, first=b, second=a, metric=seconds,
+                exponents.grows_faster,
+                first=b,
+                second=a,
+                metric=seconds,
                 subject="exponent of seconds, global minus windows",
             ),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _savings(windows: str, whole: str, sizes: Sequence[int]) -> list[Claim]:
     """Returns the claims that windows cost less, FLOPs at the smallest size, and seconds at the largest."""
-    judges = ((min(sizes), "forward_flops", exponents.counted_less, "FLOPs"),
-              (max(sizes), "forward_seconds", exponents.measured_less, "seconds"))  # fmt: skip
+    judges = (
+        (min(sizes), "forward_flops", exponents.counted_less, "FLOPs"),
+        (max(sizes), "forward_seconds", exponents.measured_less, "seconds"),
+    )
     return [
         Claim(
-            f"windows-cost-less:{metric}", f"At {size} pixels, windows cost fewer {unit} than global attention", COST,
+            f"windows-cost-less:{metric}",
+            f"At {size} pixels, windows cost fewer {unit} than global attention",
+            COST,
             partial(
-                judge, first={"model": whole, "image_size": size}, second={"model": windows, "image_size": size},
-                metric=metric, subject=f"log2 of {unit}, global over windows, at {size} pixels",
+                judge,
+                first={"model": whole, "image_size": size},
+                second={"model": windows, "image_size": size},
+                metric=metric,
+                subject=f"log2 of {unit}, global over windows, at {size} pixels",
             ),
         )
         for size, metric, judge, unit in judges
-    ]  # fmt: skip
+    ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -269,7 +294,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     for metric, title in (("attention_flops", "Attention's products [FLOPs]"), ("forward_seconds", "Forward pass [s]")):
         lines = [_line(rows, metric, model, role, list(settings).index(role)) for role, model in grown.items()]
         panels.append(Curves(title, lines, "pixels of an image", xlog=True, ylog=True))
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     notes = (
         f"the variants of {next(iter(found.values()), base.model)} on {base.dataset}, preset {name}: "
         f"{base.train_size:,} training images, {budget} of {base.global_batch} images at {base.image_size} pixels, "
@@ -299,7 +324,7 @@ EXPERIMENT = Experiment(
     settings=("model", "image_size"),
     claims=claims,
     figure=figure,
-    complete=complete,
+    fill_defaults=fill_defaults,
     tables=("test_accuracy", "forward_flops", "attention_flops", "forward_seconds"),
 )
 

@@ -51,8 +51,8 @@ COUNTS = {"crop": 1, "ten": 10, "fifty": 50}
 """Views of a test image, and so the passes that it costs."""
 
 _DIGITS = RunConfig(
-    dataset="digits", image_size=14, model="resnet8", policy="none", start=TRAINED, steps=600, global_batch=64, lr=3e-3,
-    augmentation="inception", select="last", evaluations=2, shots="",
+    dataset="digits", image_size=14, model="resnet8", budget="none", pretraining=TRAINED, steps=600, global_batch=64,
+    lr=3e-3, augmentation="inception", select="last", evaluations=2, shots="",
 )  # fmt: skip
 _CIFAR = replace(_DIGITS, dataset="cifar10", image_size=28, train_size=49_000, steps=700)
 _IMAGENETTE = replace(
@@ -101,11 +101,11 @@ PRESETS = {
 }  # fmt: skip
 
 
-def before(name: str, config: RunConfig) -> RunConfig | None:
+def pretraining(name: str, config: RunConfig) -> RunConfig | None:
     """Returns the training whose weights are measured: of the model and seed, the same for all views."""
-    if config.start != TRAINED:
+    if config.pretraining != TRAINED:
         return None
-    return replace(config, policy="steps", start="", weights="", probes="", views=RunConfig.views)
+    return replace(config, budget="steps", pretraining="", weights="", probes="", views=RunConfig.views)
 
 
 def _more(evidence: Evidence, model: str, first: str, second: str) -> Judgement:
@@ -133,26 +133,32 @@ def claims(name: str, preset: Preset) -> list[Claim]:
         if {"ten", "crop"} <= there:
             found.append(
                 Claim(
-                    f"ten-better-than-one:{model}", f"Ten crops are more accurate than one view ({model})", ALEXNET,
-                    partial(_more, model=model, first="ten", second="crop"), "+1.5 points, top-1 of AlexNet",
+                    f"ten-better-than-one:{model}",
+                    f"Ten crops are more accurate than one view ({model})",
+                    ALEXNET,
+                    partial(_more, model=model, first="ten", second="crop"),
+                    "+1.5 points, top-1 of AlexNet",
                 )
-            )  # fmt: skip
+            )
         if {"fifty", "ten"} <= there:
             found.append(
                 Claim(
                     f"fifty-better-than-ten:{model}",
-                    f"Ten crops at five scales are more accurate than at one ({model})", SLIDES,
+                    f"Ten crops at five scales are more accurate than at one ({model})",
+                    SLIDES,
                     partial(_more, model=model, first="fifty", second="ten"),
                 )
-            )  # fmt: skip
+            )
         if set(COUNTS) <= there:
             found.append(
                 Claim(
                     f"later-views-gain-less:{model}",
-                    f"A view gains less from 10 to 50 than from 1 to 10 ({model})", GOOGLENET,
-                    partial(_fading, model=model), "+0.84 points, top-5 of GoogLeNet: 0.92 of 9 crops, 1.26 of 134",
+                    f"A view gains less from 10 to 50 than from 1 to 10 ({model})",
+                    GOOGLENET,
+                    partial(_fading, model=model),
+                    "+0.84 points, top-5 of GoogLeNet: 0.92 of 9 crops, 1.26 of 134",
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -213,7 +219,7 @@ EXPERIMENT = Experiment(
     settings=("model", "views"),
     claims=claims,
     figure=figure,
-    before=before,
+    pretraining=pretraining,
 )
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def parse(start: str) -> tuple[str, int] | None:
     match = _START.fullmatch(start)
     if match is None:
         raise UserError(
-            f'--start="{start}" is no pre-training: expected scratch or <data set>@<steps>, such as cifar10@1000.'
+            f'--pretraining="{start}" is no pre-training: expected scratch or <data set>@<steps>, such as cifar10@1000.'
         )
     return match["dataset"], int(match["steps"])
 
@@ -144,19 +144,19 @@ def parse(start: str) -> tuple[str, int] | None:
 def left_out(config: RunConfig, starts: Sequence[str], again: bool = False) -> bool:
     """Returns whether a point of the grid is not run: a data set after itself, unless `again`; timm's weights twice."""
     if config.model.startswith(TIMM):
-        return config.start in starts[1:]
-    first = parse(config.start)
+        return config.pretraining in starts[1:]
+    first = parse(config.pretraining)
     return first is not None and first[0] == config.dataset and not again
 
 
 def _grid(models: Sequence[str], starts: Sequence[str], datasets: Sequence[str], again: bool = False) -> dict[str, Any]:
-    axes = {"model": tuple(models), "start": tuple(starts), "dataset": tuple(datasets)}
+    axes = {"model": tuple(models), "pretraining": tuple(starts), "dataset": tuple(datasets)}
     return {"axes": axes, "skip": partial(left_out, starts=tuple(starts), again=again)}
 
 
 _TUNED = RunConfig(
     dataset="digits-5-9", image_size=16, model="vit-64x4/2", train_size=100, steps=100, global_batch=32,
-    optimizer="sgd", weight_decay=0.0, warmup=0.0, grad_clip=1.0, shots="", select="last", all_of_train=True,
+    optimizer="sgd", weight_decay=0.0, warmup=0.0, grad_clip=1.0, shots="", select="last", train_on_val=True,
     evaluations=1, views="square",
 )  # fmt: skip
 
@@ -204,23 +204,23 @@ PRESETS = {
 }  # fmt: skip
 
 
-def complete(name: str, config: RunConfig) -> RunConfig:
+def fill_defaults(name: str, config: RunConfig) -> RunConfig:
     """Fills in what the data set downstream, training from scratch, and a model of timm have of their own.
 
     What the command line changed stays as it was asked for.
     """
     own: dict[str, Any] = dict(STAGES[name].downstream.get(config.dataset, {}))
     if config.dataset == "flowers":  # its val is not a part of the 1,020 images that the authors train on
-        own["all_of_train"] = False
+        own["train_on_val"] = False
     if name == "paper":
         own |= _table_4(config)
     timm = config.model.startswith(TIMM) and not config.weights
-    if parse(config.start) is None and not timm and not config.weights:
+    if parse(config.pretraining) is None and not timm and not config.weights:
         own |= STAGES[name].scratch
     base = PRESETS[name].base
     own = {key: value for key, value in own.items() if getattr(config, key) == getattr(base, key)}
-    if timm or parse(config.start) is None:
-        own["start"] = ""
+    if timm or parse(config.pretraining) is None:
+        own["pretraining"] = ""
     if timm:
         own["weights"] = "timm"
     return replace(config, **own)
@@ -234,14 +234,18 @@ def _table_4(config: RunConfig) -> dict[str, Any]:
     rule = vit_fine_tuning(config.dataset, model=config.model, best=best)
     side = 392 if rule.crop == 384 and config.model == "vit-h/14" else rule.crop
     return {
-        "steps": rule.schedule.steps, "global_batch": rule.batch, "image_size": side,
-        "grad_clip": rule.grad_clip or 0.0, "weight_decay": rule.weight_decay, "polyak": rule.averaging or 0.0,
-    }  # fmt: skip
+        "steps": rule.schedule.steps,
+        "global_batch": rule.batch,
+        "image_size": side,
+        "grad_clip": rule.grad_clip or 0.0,
+        "weight_decay": rule.weight_decay,
+        "polyak": rule.averaging or 0.0,
+    }
 
 
 def rates(name: str, config: RunConfig) -> tuple[float, ...]:
     """Returns the learning rates to choose from, ascending; 0.06 is for ResNets and hybrids only (ViT, B.1.1)."""
-    if not config.start and not config.weights:
+    if not config.pretraining and not config.weights:
         return STAGES[name].scratch_rates
     if name != "paper" or config.dataset not in STAGES[name].downstream:
         return STAGES[name].rates
@@ -249,14 +253,14 @@ def rates(name: str, config: RunConfig) -> tuple[float, ...]:
     return tuple(sorted(rate for rate in grid if rate <= 0.03 or family(config.model) != "vit"))
 
 
-def candidates(name: str, config: RunConfig) -> list[RunConfig]:
+def lr_candidates(name: str, config: RunConfig) -> list[RunConfig]:
     """Returns a run of seed 0 for each rate, trained without `val`, on which the best is chosen."""
-    return [replace(config, lr=rate, seed=0, all_of_train=False) for rate in rates(name, config)]
+    return [replace(config, lr=rate, seed=0, train_on_val=False) for rate in rates(name, config)]
 
 
-def before(name: str, config: RunConfig) -> RunConfig | None:
+def pretraining(name: str, config: RunConfig) -> RunConfig | None:
     """Returns the supervised pre-training that a run starts from: of its model and seed, for all data sets alike."""
-    found = parse(config.start)
+    found = parse(config.pretraining)
     if found is None:
         return None
     (dataset, steps), stages = found, STAGES[name]
@@ -267,9 +271,21 @@ def before(name: str, config: RunConfig) -> RunConfig | None:
     most = 20 if name == "paper" else 1
     own["evaluations"] = max(count for count in range(1, most + 1) if steps % count == 0)
     return replace(
-        config, dataset=dataset, policy="steps", steps=steps, start="", weights="", lr_from="", shots="", probes="",
-        select="last", all_of_train=False, polyak=0.0, views=RunConfig.views, **own,
-    )  # fmt: skip
+        config,
+        dataset=dataset,
+        budget="steps",
+        steps=steps,
+        pretraining="",
+        weights="",
+        lr_from="",
+        shots="",
+        probes="",
+        select="last",
+        train_on_val=False,
+        polyak=0.0,
+        views=RunConfig.views,
+        **own,
+    )
 
 
 def _table_3(model: str, dataset: str, steps: int) -> dict[str, Any]:
@@ -279,9 +295,12 @@ def _table_3(model: str, dataset: str, steps: int) -> dict[str, Any]:
     except UserError:
         rule = vit_pretraining("vit-l/16", dataset, epochs=EPOCHS[dataset])
     return {
-        "lr": rule.learning_rate, "global_batch": rule.batch, "weight_decay": rule.weight_decay,
-        "warmup": min(0.5, rule.schedule.warmup / steps), "grad_clip": rule.grad_clip or 0.0,
-    }  # fmt: skip
+        "lr": rule.learning_rate,
+        "global_batch": rule.batch,
+        "weight_decay": rule.weight_decay,
+        "warmup": min(0.5, rule.schedule.warmup / steps),
+        "grad_clip": rule.grad_clip or 0.0,
+    }
 
 
 # --- claims ---
@@ -289,14 +308,16 @@ def _table_3(model: str, dataset: str, steps: int) -> dict[str, Any]:
 
 def upstream(preset: Preset) -> list[str]:
     """Returns the starts of a preset that are pre-trainings, in its order: by how much they see."""
-    return [str(start) for start in preset.axes["start"] if parse(str(start)) is not None]
+    return [str(start) for start in preset.axes["pretraining"] if parse(str(start)) is not None]
 
 
 def judged_on(preset: Preset) -> list[str]:
     """Returns the data sets that are run after every pre-training, so that means over them compare."""
     model = next((str(model) for model in preset.axes["model"] if not str(model).startswith(TIMM)), "")
-    points = {name: [replace(preset.base, model=model, start=start, dataset=name) for start in upstream(preset)]
-              for name in map(str, preset.axes["dataset"])}  # fmt: skip
+    points = {
+        name: [replace(preset.base, model=model, pretraining=start, dataset=name) for start in upstream(preset)]
+        for name in map(str, preset.axes["dataset"])
+    }
     return [name for name, configs in points.items() if not any(map(preset.skip, configs))]
 
 
@@ -325,23 +346,26 @@ def claims(name: str, preset: Preset) -> list[Claim]:
     if vits and bits:
         found.append(
             Claim(
-                "vit-at-least-as-good-as-bit", "ViT is at least as good as BiT after the same large pre-training",
+                "vit-at-least-as-good-as-bit",
+                "ViT is at least as good as BiT after the same large pre-training",
                 TABLE_2,
                 partial(
                     judges.no_worse, first=vits[-1], second=bits[-1], start=large, datasets=datasets, margin=MARGIN
                 ),
                 _points(judges.paper_gap(judges.paper_table_2, "ViT-L/16", "BiT-L ResNet152x4", "JFT-300M")),
             )
-        )  # fmt: skip
+        )
     if len(starts) > 1:
         found += [claim for base, larger in pairs(preset) for claim in _of_size(base, larger, starts, datasets)]
-    if SCRATCH in preset.axes["start"]:
+    if SCRATCH in preset.axes["pretraining"]:
         found.append(
             Claim(
-                "pre-training-pays", "Fine-tuning after pre-training beats training from scratch", BIT,
+                "pre-training-pays",
+                "Fine-tuning after pre-training beats training from scratch",
+                BIT,
                 partial(_pays, models=models, start=large, datasets=datasets),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -350,21 +374,27 @@ def _of_size(base: str, larger: str, starts: Sequence[str], datasets: Sequence[s
     printed = {start: _gap(patch, start) for start in ("ImageNet", "JFT-300M")}
     return [
         Claim(
-            f"larger-loses-after-small:{larger}", "After small pre-training the larger ViT loses to the base ViT",
-            TABLE_5, partial(judges.more_accurate, first=base, second=larger, start=small, datasets=datasets),
+            f"larger-loses-after-small:{larger}",
+            "After small pre-training the larger ViT loses to the base ViT",
+            TABLE_5,
+            partial(judges.more_accurate, first=base, second=larger, start=small, datasets=datasets),
             _points(-printed["ImageNet"]),
         ),
         Claim(
-            f"larger-wins-after-large:{larger}", "After large pre-training the larger ViT beats the base ViT", TABLE_5,
+            f"larger-wins-after-large:{larger}",
+            "After large pre-training the larger ViT beats the base ViT",
+            TABLE_5,
             partial(judges.more_accurate, first=larger, second=base, start=large, datasets=datasets),
             _points(printed["JFT-300M"]),
         ),
         Claim(
-            f"larger-gains-more:{larger}", "The larger ViT gains on the base ViT with more pre-training", TABLE_5,
+            f"larger-gains-more:{larger}",
+            "The larger ViT gains on the base ViT with more pre-training",
+            TABLE_5,
             partial(judges.gains_rise, first=larger, second=base, small=small, large=large, datasets=datasets),
             _points(printed["JFT-300M"] - printed["ImageNet"]),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _gap(patch: str, start: str) -> float:
@@ -394,21 +424,26 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
         f"claims are of the mean over {', '.join(TITLES.get(item, item) for item in judged_on(preset))}",
     )
     return transfer_figure(
-        table, verdicts, starts=starts, models=[str(model) for model in preset.axes["model"]],
-        datasets=[str(item) for item in preset.axes["dataset"]], preset=name, notes=notes,
-    )  # fmt: skip
+        table,
+        verdicts,
+        starts=starts,
+        models=[str(model) for model in preset.axes["model"]],
+        datasets=[str(item) for item in preset.axes["dataset"]],
+        preset=name,
+        notes=notes,
+    )
 
 
 EXPERIMENT = Experiment(
     name="transfer",
     question="What is pre-training worth on other data sets, and to which model? (ViT, Tables 2 and 5)",
     presets=PRESETS,
-    settings=("model", "start", "dataset"),
+    settings=("model", "pretraining", "dataset"),
     claims=claims,
     figure=figure,
-    complete=complete,
-    before=before,
-    candidates=candidates,
+    fill_defaults=fill_defaults,
+    pretraining=pretraining,
+    lr_candidates=lr_candidates,
     shows_seeds=True,
 )
 

@@ -69,7 +69,7 @@ PRESETS = {
     ),
     "paper": Preset(
         base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, policy="epochs",
+            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, budget="epochs",
             epochs=7.0, global_batch=4096, evaluations=20, augmentation="inception",
         ),
         axes={"model": _heads("vit-b/16"), "lr": (3e-4, 8e-4)}, seeds=1,
@@ -119,16 +119,18 @@ def claims(name: str, preset: Preset) -> list[Claim]:
         for claim in (
             Claim(
                 f"pooling-worse-at-the-token's-rate:{metric}",
-                f"At the class token's learning rate, global average pooling is worse ({words})", SOURCE,
+                f"At the class token's learning rate, global average pooling is worse ({words})",
+                SOURCE,
                 partial(_worse, token=token, pooled=pooled, metric=metric),
             ),
             Claim(
                 f"pooling-equal-at-a-smaller-rate:{metric}",
-                f"At a smaller learning rate, global average pooling is as good as the class token ({words})", SOURCE,
+                f"At a smaller learning rate, global average pooling is as good as the class token ({words})",
+                SOURCE,
                 partial(_equal, token=token, pooled=pooled, metric=metric),
             ),
         )
-    ]  # fmt: skip
+    ]
 
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
@@ -139,7 +141,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     base = preset.shared
     models = [str(model) for model in preset.axes["model"]]
     labels = {model: "global average pooling" if model.endswith("-gap") else "class token" for model in models}
-    budget = f"{base.steps} steps" if base.policy == "steps" else f"{base.epochs:g} epochs"
+    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     notes = (
         f"{appearance(models[0]).label} on {base.dataset}, preset {name}: {base.train_size} training images, {budget} "
         f"of {base.global_batch} images, best weights on val",

@@ -8,7 +8,7 @@ from vision_repro.config import Launch, RunConfig, UserError, construct, nearest
 def test_id_depends_on_every_field_and_on_nothing_else() -> None:
     base = RunConfig()
     assert run_id(base) == run_id(RunConfig(**plain(base)))
-    changed = {"seed": 1, "train_size": 7, "lr": 0.5, "precision": "fp32", "augmentation": "flip", "policy": "epochs"}
+    changed = {"seed": 1, "train_size": 7, "lr": 0.5, "precision": "fp32", "augmentation": "flip", "budget": "epochs"}
     ids = {run_id(dataclasses.replace(base, epochs=1.0, **{name: value})) for name, value in changed.items()}
     assert len(ids | {run_id(base)}) == len(changed) + 1
 
@@ -51,10 +51,19 @@ def test_bad_tokens_get_one_clear_sentence(token: str, words: str) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        {"steps": 0}, {"seed": -1}, {"lr": 0.0}, {"lr": float("nan")}, {"warmup": 0.9}, {"policy": "step"},
-        {"policy": "epochs"}, {"shots": "1 x"}, {"shots": "0"}, {"grad_clip": -1.0}, {"train_size": 0},
+        {"steps": 0},
+        {"seed": -1},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"warmup": 0.9},
+        {"budget": "step"},
+        {"budget": "epochs"},
+        {"shots": "1 x"},
+        {"shots": "0"},
+        {"grad_clip": -1.0},
+        {"train_size": 0},
     ],
-)  # fmt: skip
+)
 def test_impossible_values_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(UserError):
         RunConfig(**bad)  # type: ignore[arg-type]
@@ -69,6 +78,6 @@ def test_values_from_a_file_are_checked() -> None:
 
 
 def test_epochs_policy_counts_steps() -> None:
-    assert RunConfig(policy="epochs", epochs=2.0, train_size=100, global_batch=50, evaluations=3).total_steps == 6
+    assert RunConfig(budget="epochs", epochs=2.0, train_size=100, global_batch=50, evaluations=3).total_steps == 6
     assert nearest("cpuu", ["cpu", "gpu"]) == ' Did you mean "cpu"?'
     assert nearest("zzz", ["cpu"]) == ""

@@ -35,9 +35,14 @@ def start(out: Path, *tokens: str, module: str = "experiments.data_scaling", **e
     command = [sys.executable, "-m", module, *tokens, f"--out={out}"]
     cache = {"VISION_REPRO_CACHE": str(out.parent / "cache")}
     return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "WANDB_MODE": "disabled", **cache, **env}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env={**os.environ, "WANDB_MODE": "disabled", **cache, **env},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -76,9 +81,17 @@ def test_everything_is_written_and_a_second_call_changes_nothing(undisturbed: Pa
     folder = next(undisturbed.glob("data_scaling/smoke*"))
     names = {item.name for item in folder.iterdir()} - {".lock"}
     assert names == {
-        "table.csv", "summary.csv", "summary.md", "verdicts.json", "config.yaml", "provenance.json",
-        "figure.pdf", "figure.svg", "figure.png", "ledger.csv",
-    }  # fmt: skip
+        "table.csv",
+        "summary.csv",
+        "summary.md",
+        "verdicts.json",
+        "config.yaml",
+        "provenance.json",
+        "figure.pdf",
+        "figure.svg",
+        "figure.png",
+        "ledger.csv",
+    }
     before = {item: item.read_bytes() for item in undisturbed.rglob("*") if item.is_file()}
     code, _, err = finish(start(undisturbed, *TINY))
     assert code == 0, err

@@ -53,12 +53,13 @@ class RunConfig:
     model: str = option("vit-64x4/2", "architecture and variant")
     train_size: int = option(1200, "number of training images")
     seed: int = option(0, "fixes weights, subset, order and augmentation; 0 is a seed")
-    policy: str = option(
-        "steps", "what is equal across training sizes; none trains nothing: given weights are measured",
+    budget: str = option(
+        "steps",
+        "what is equal across training sizes; none trains nothing: given weights are measured",
         ("steps", "epochs", "none"),
-    )  # fmt: skip
-    steps: int = option(200, "optimizer steps of a run, with policy=steps")
-    epochs: float = option(0.0, "passes over the training images, with policy=epochs")
+    )
+    steps: int = option(200, "optimizer steps of a run, with budget=steps")
+    epochs: float = option(0.0, "passes over the training images, with budget=epochs")
     global_batch: int = option(64, "images an optimizer step over all devices")
     lr: float | None = option(None, "peak learning rate of AdamW; None is the experiment's own choice")
     weight_decay: float = option(0.1, "AdamW weight decay, on weight matrices and kernels only")
@@ -95,11 +96,13 @@ class RunConfig:
         later=True,
     )
     corrupted: float = option(0.5, "fraction of the patches that are corrupted, or masked by MAE", later=True)
-    start: str = option("", "pre-training to start from, by the experiment's name for it; empty is none", later=True)
+    pretraining: str = option(
+        "", "pre-training to start from, by the experiment's name for it; empty is none", later=True
+    )
     lr_from: str = option("", "ids of runs: lr is the one of theirs that is best on val", later=True)
     optimizer: str = option("adamw", "AdamW, or SGD with momentum 0.9", ("adamw", "sgd"), later=True)
     polyak: float = option(0.0, "factor of the Polyak average of the weights, which is tested; 0 is off", later=True)
-    all_of_train: bool = option(False, "train on val too, once lr is chosen, and test the last weights", later=True)
+    train_on_val: bool = option(False, "train on val too, once lr is chosen, and test the last weights", later=True)
     loss: str = option(
         "softmax",
         "what classes are learned with: softmax cross-entropy, or multiclass hinge with margin 1",
@@ -133,8 +136,8 @@ class RunConfig:
             raise UserError(f"--warmup={self.warmup} is out of range: expected a fraction of the steps from 0 to 0.5.")
         if min(self.weight_decay, self.grad_clip) < 0:
             raise UserError("--weight_decay and --grad_clip must be 0 or more.")
-        if self.policy == "epochs" and not self.epochs > 0:
-            raise UserError(f"--policy=epochs needs --epochs above 0, not {self.epochs}.")
+        if self.budget == "epochs" and not self.epochs > 0:
+            raise UserError(f"--budget=epochs needs --epochs above 0, not {self.epochs}.")
         if not 0 < self.corrupted < 1:
             raise UserError(
                 f"--corrupted={self.corrupted} is no share of the patches: expected a number between 0 and 1."
@@ -151,22 +154,24 @@ class RunConfig:
                 f"--loss={self.loss} is for classes, and --objective={self.objective} learns none: "
                 "leave --loss out, or give --objective=supervised."
             )
-        if self.all_of_train and self.select == "best":
-            raise UserError("--all_of_train=True trains on val, which can choose nothing then: give --select=last.")
+        if self.train_on_val and self.select == "best":
+            raise UserError("--train_on_val=True trains on val, which can choose nothing then: give --select=last.")
         self._check_weights()
         _ = self.shot_counts
 
     def _check_weights(self) -> None:
-        if self.all_of_train and "linear" in self.probe_names:
-            raise UserError("--probes=linear chooses on val, which --all_of_train=True trains on: leave one out.")
-        if self.start and self.weights and not self.weights.startswith(RUN):
-            raise UserError(f"--start={self.start} and --weights={self.weights} both say where to start: give one.")
-        if self.policy == "none" and not self.weights and not self.start:
+        if self.train_on_val and "linear" in self.probe_names:
+            raise UserError("--probes=linear chooses on val, which --train_on_val=True trains on: leave one out.")
+        if self.pretraining and self.weights and not self.weights.startswith(RUN):
             raise UserError(
-                f"--policy=none measures given weights: give --weights, or --weights={FRESH} for those of no training."
+                f"--pretraining={self.pretraining} and --weights={self.weights} both say where to start: give one."
             )
-        if self.policy != "none" and self.weights == FRESH:
-            raise UserError(f"--weights={FRESH} is for --policy=none: training from scratch is --weights= (empty).")
+        if self.budget == "none" and not self.weights and not self.pretraining:
+            raise UserError(
+                f"--budget=none measures given weights: give --weights, or --weights={FRESH} for those of no training."
+            )
+        if self.budget != "none" and self.weights == FRESH:
+            raise UserError(f"--weights={FRESH} is for --budget=none: training from scratch is --weights= (empty).")
         if self.probes and self.views not in ("crop", "square"):
             raise UserError(f"--probes={self.probes} look at one view of an image, not at --views={self.views}.")
 
@@ -199,10 +204,10 @@ class RunConfig:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the run under its policy; under `epochs` rounded up to a multiple of `evaluations`."""
-        if self.policy == "none":
+        """Optimizer steps of the run under its budget; under `epochs` rounded up to a multiple of `evaluations`."""
+        if self.budget == "none":
             return 0
-        if self.policy == "steps":
+        if self.budget == "steps":
             return self.steps
         needed = self.epochs * self.train_size / self.global_batch
         return math.ceil(needed / self.evaluations) * self.evaluations

@@ -65,11 +65,11 @@ class Experiment:
     """One question from a paper: how it is asked (`presets`), answered (`claims`) and shown (`figure`).
 
     `figure` is called with the summary rows (with the table, if it `shows_seeds`), the verdicts, the preset's name and
-    the preset. `complete` fills in what a point of the grid leaves open, and puts options in the place of a `variant`,
-    by which a grid that is no product of axes is one axis. `before` returns the run whose weights a run
-    with a `start` starts from, `candidates` the runs of which the best on `val` gives a run its learning rate; both may
-    need further runs, and none of them is a row of the table. `tables` are the metrics that `summary.md` shows, where
-    the table has them.
+    the preset. `fill_defaults` fills in what a point of the grid leaves open, and puts options in the place of a
+    `variant`, by which a grid that is no product of axes is one axis. `pretraining` returns the run whose weights a run
+    with `--pretraining` starts from, `lr_candidates` the runs of which the best on `val` gives a run its learning rate;
+    both may need further runs, and none of them is a row of the table. `tables` are the metrics that `summary.md`
+    shows, where the table has them.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Experiment:
     settings: tuple[str, ...]
     claims: Callable[[str, Preset], Sequence[Claim]]
     figure: Callable[[Any, Sequence[Verdict], str, Preset], Any]
-    complete: Callable[[str, RunConfig], RunConfig] = lambda preset, config: config
-    before: Callable[[str, RunConfig], RunConfig | None] = lambda preset, config: None
-    candidates: Callable[[str, RunConfig], Sequence[RunConfig]] = lambda preset, config: ()
+    fill_defaults: Callable[[str, RunConfig], RunConfig] = lambda preset, config: config
+    pretraining: Callable[[str, RunConfig], RunConfig | None] = lambda preset, config: None
+    lr_candidates: Callable[[str, RunConfig], Sequence[RunConfig]] = lambda preset, config: ()
     default: str = "cpu"
     shows_seeds: bool = False
     tables: tuple[str, ...] = ("test_accuracy", "few_shot_5", "linear_accuracy")
@@ -96,12 +96,12 @@ class Plan:
     changed: str
     runs: tuple[RunConfig, ...]
     launch: Launch
-    before: tuple[RunConfig, ...] = ()
+    upstream: tuple[RunConfig, ...] = ()
 
     @property
     def all(self) -> tuple[RunConfig, ...]:
         """The runs of the table and those upstream of them, each after what it needs."""
-        return (*self.before, *self.runs)
+        return (*self.upstream, *self.runs)
 
     @property
     def root(self) -> Path:
@@ -136,9 +136,7 @@ def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, 
     return linked(experiment, name, preset)[0]
 
 
-def linked(
-    experiment: Experiment, name: str, preset: Preset
-) -> tuple[tuple[RunConfig, ...], tuple[RunConfig, ...]]:  # fmt: skip
+def linked(experiment: Experiment, name: str, preset: Preset) -> tuple[tuple[RunConfig, ...], tuple[RunConfig, ...]]:
     """Returns the runs of a preset, and the runs that must be done before them, each once and after what it needs."""
     found: dict[str, RunConfig] = {}
     runs = tuple(_link(experiment, name, run, found) for run in _points(experiment, name, preset))
@@ -155,13 +153,15 @@ def _link(experiment: Experiment, name: str, run: RunConfig, found: dict[str, Ru
         return run_id(other)
 
     asked = run
-    if asked.start and not asked.weights:
-        first = experiment.before(name, asked)
+    if asked.pretraining and not asked.weights:
+        first = experiment.pretraining(name, asked)
         if first is None:
-            raise UserError(f'--start="{run.start}" is unknown to {experiment.name}: see its --help and its presets.')
+            raise UserError(
+                f'--pretraining="{run.pretraining}" is unknown to {experiment.name}: see its --help and its presets.'
+            )
         run = replace(run, weights=RUN + need(first))
     if asked.lr is None and not asked.lr_from:
-        run = replace(run, lr_from=" ".join(need(other) for other in experiment.candidates(name, asked)))
+        run = replace(run, lr_from=" ".join(need(other) for other in experiment.lr_candidates(name, asked)))
     return run
 
 
@@ -175,7 +175,7 @@ def _points(experiment: Experiment, name: str, preset: Preset) -> list[RunConfig
             chosen["seed"] = seed
         run = replace(preset.base, experiment=experiment.name, **chosen)
         if not preset.skip(run):
-            runs.append(experiment.complete(name, run))
+            runs.append(experiment.fill_defaults(name, run))
             if runs[-1].variant:
                 raise UserError(f'--variant="{runs[-1].variant}" is unknown to {experiment.name}: see its --help.')
     return runs
@@ -293,7 +293,7 @@ def _draw_pictures(planned: Plan) -> None:
 
     first = min((run.seed for run in planned.all), default=0)
     longest: dict[str, RunConfig] = {}
-    for run in sorted(planned.before, key=lambda run: run.steps):
+    for run in sorted(planned.upstream, key=lambda run: run.steps):
         if run.seed == first and (planned.folder(run).path / PICTURES).exists():
             longest[f"{run.objective}, {run.corrupted:.0%} of the patches"] = run
     titles = {f"{title}, {run.steps:,} steps": planned.folder(run).path / PICTURES for title, run in longest.items()}

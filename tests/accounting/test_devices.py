@@ -56,9 +56,18 @@ HEAD = DEVICES.read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize(
-    "line", ["X,fast,bf16,1,,,,,", "X,0,bf16,1,,,,,", "X,-1e12,bf16,,,,,,", ",1e12,bf16,,,,,,", "X,1e12,bf16,0,,,,,",
-             "X,1e12,bf16,1,,,nan,,", "X,inf,bf16,1,,,,,", "X,1e12"],
-)  # fmt: skip
+    "line",
+    [
+        "X,fast,bf16,1,,,,,",
+        "X,0,bf16,1,,,,,",
+        "X,-1e12,bf16,,,,,,",
+        ",1e12,bf16,,,,,,",
+        "X,1e12,bf16,0,,,,,",
+        "X,1e12,bf16,1,,,nan,,",
+        "X,inf,bf16,1,,,,,",
+        "X,1e12",
+    ],
+)
 def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "devices.csv"
     file.write_text(f"{HEAD}\nX,1e12,bf16,,a source,memory,,,\n{line}\n")

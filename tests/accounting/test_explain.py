@@ -105,7 +105,7 @@ def test_bad_options(tokens: list[str], text: str, capsys: pytest.CaptureFixture
 
 def test_help_needs_no_torch() -> None:
     code = (
-        "import sys; from vision_repro.accounting import explain, tables\n"
+        "import sys; from vision_repro.accounting import explain; from vision_repro.published import tables\n"
         "code = explain.main(['--help']) or tables.main(['--help']) or explain.main(['--model=x', '--mac', '--flop'])\n"
         "sys.exit(0 if code == 2 and 'torch' not in sys.modules else 1)"
     )

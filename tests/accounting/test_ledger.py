@@ -25,21 +25,30 @@ BASE = RunConfig(experiment="x", model="vit-32x2/4", image_size=32, steps=10, gl
 FIRST = replace(BASE, objective="mae", corrupted=0.75)
 CANDIDATES = tuple(replace(BASE, weights=RUN + run_id(FIRST), lr=lr) for lr in (0.01, 0.1))
 TUNED = replace(
-    BASE, weights=RUN + run_id(FIRST), lr=None, lr_from=" ".join(map(run_id, CANDIDATES)), start="mae"
+    BASE, weights=RUN + run_id(FIRST), lr=None, lr_from=" ".join(map(run_id, CANDIDATES)), pretraining="mae"
 )  # fmt: skip
 SCRATCH = replace(BASE, model="bit-r11x0.25")
-MEASURED = replace(BASE, policy="none", weights="random")
+MEASURED = replace(BASE, budget="none", weights="random")
 RUNS = (FIRST, *CANDIDATES, TUNED, SCRATCH, MEASURED)
 
 
 def cost(**changes: Any) -> dict[str, Any]:
     """What an hour on one H100 may have been, a quarter of it evaluation."""
     found = {
-        "training_flops": int(989e12 * 2700 * 0.4), "device": "NVIDIA H100 80GB HBM3", "devices": 1,
-        "precision": "bf16", "device_hours": 1.0, "training_seconds": 2700.0, "evaluation_seconds": 900.0,
-        "images": 270_000, "peak_memory_bytes": 3 * 2**30, "peak_memory_of": "CUDA tensors", "energy_joules": 1.8e6,
-        "energy_from": "NVML", "counted_over_measured": 1.0,
-    }  # fmt: skip
+        "training_flops": int(989e12 * 2700 * 0.4),
+        "device": "NVIDIA H100 80GB HBM3",
+        "devices": 1,
+        "precision": "bf16",
+        "device_hours": 1.0,
+        "training_seconds": 2700.0,
+        "evaluation_seconds": 900.0,
+        "images": 270_000,
+        "peak_memory_bytes": 3 * 2**30,
+        "peak_memory_of": "CUDA tensors",
+        "energy_joules": 1.8e6,
+        "energy_from": "NVML",
+        "counted_over_measured": 1.0,
+    }
     return {**found, **changes}
 
 
@@ -64,8 +73,13 @@ def carry_out(plan: Plan, run: RunConfig, found: dict[str, Any] | None, flops: i
 def test_the_stage_of_every_run() -> None:
     found = stages(RUNS)
     assert [found[run_id(run)] for run in RUNS] == [
-        "pre-training", "search", "search", "fine-tuning", "training", "measuring",
-    ]  # fmt: skip
+        "pre-training",
+        "search",
+        "search",
+        "fine-tuning",
+        "training",
+        "measuring",
+    ]
     assert stages([replace(BASE, weights="timm")]).popitem()[1] == "fine-tuning"
     middle = replace(BASE, weights=RUN + run_id(FIRST))
     last = replace(BASE, weights=RUN + run_id(middle))
@@ -91,9 +105,12 @@ def test_stages_and_models_are_added_up() -> None:
     ]
     listed = lines(found)
     assert [(line.stage, line.model, line.runs) for line in listed] == [
-        ("pre-training", "vit", 1), ("fine-tuning", "bit", 1), ("fine-tuning", "vit", 2), ("fine-tuning", "all", 3),
+        ("pre-training", "vit", 1),
+        ("fine-tuning", "bit", 1),
+        ("fine-tuning", "vit", 2),
+        ("fine-tuning", "all", 3),
         ("all", "all", 4),
-    ]  # fmt: skip
+    ]
     both = listed[2]
     assert (both.images, both.images_per_second) == (540_000, pytest.approx(150.0))
     assert both.utilisation == pytest.approx((0.4 * 2700 + 0.8 * 900) / 3600)
@@ -124,11 +141,17 @@ def test_runs_that_only_measure_neither_have_nor_hide_a_utilisation() -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA H200", "H200"), ("Tesla V100-SXM2-16GB", "V100"),
-        ("NVIDIA GeForce RTX 4090", "RTX-4090"), ("NVIDIA L4", "L4"), ("NVIDIA L40S", None), ("NVIDIA A1000", None),
-        ("NVIDIA GH200 480GB", None), ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", None),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H200", "H200"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", None),
+        ("NVIDIA A1000", None),
+        ("NVIDIA GH200 480GB", None),
+        ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", None),
     ],
-)  # fmt: skip
+)
 def test_a_device_is_found_by_the_words_of_its_name(name: str, line: str | None) -> None:
     found = matching(name, devices())
     assert (found and found.name) == line
@@ -171,9 +194,12 @@ def test_a_plan_s_ledger(tmp_path: Path) -> None:
     carry_out(plan, SCRATCH, cost(device="Some CPU", energy_joules=None))
     text = ledger_text.write(plan, out)
     assert [(entry.stage, entry.model) for entry in entries(plan)] == [
-        ("pre-training", "vit-32x2/4"), ("search", "vit-32x2/4"), ("search", "vit-32x2/4"),
-        ("fine-tuning", "vit-32x2/4"), ("training", "bit-r11x0.25"),
-    ]  # fmt: skip
+        ("pre-training", "vit-32x2/4"),
+        ("search", "vit-32x2/4"),
+        ("search", "vit-32x2/4"),
+        ("fine-tuning", "vit-32x2/4"),
+        ("training", "bit-r11x0.25"),
+    ]
     rows = {tuple(cell.strip() for cell in line.split("|")[1:4]): line for line in text.splitlines() if "|" in line}
     assert rows["fine-tuning", "vit-32x2/4", "1"].count("|") == rows["all", "all", "5"].count("|")
     assert "40.0" in rows["fine-tuning", "vit-32x2/4", "1"]
@@ -221,9 +247,13 @@ def test_an_estimate_tells_the_stages_apart() -> None:
     assert text[0] == "6 of 7 runs to do"
     assert text[1].split() == ["stage", "model", "runs", "images", "training", "FLOPs", "hours"]
     assert [line.split()[:3] for line in text[2:8]] == [
-        ["pre-training", "vit-32x2/4", "1"], ["search", "vit-32x2/4", "2"], ["fine-tuning", "vit-32x2/4", "1"],
-        ["training", "bit-r11x0.25", "1"], ["measuring", "vit-32x2/4", "1"], ["all", "6", "500"],
-    ]  # fmt: skip
+        ["pre-training", "vit-32x2/4", "1"],
+        ["search", "vit-32x2/4", "2"],
+        ["fine-tuning", "vit-32x2/4", "1"],
+        ["training", "bit-r11x0.25", "1"],
+        ["measuring", "vit-32x2/4", "1"],
+        ["all", "6", "500"],
+    ]
     assert text[2].split()[4] == f"{run_flops(FIRST, forward_flops(FIRST)):.3g}"
     assert run_flops(FIRST, forward_flops(FIRST)) < run_flops(BASE, forward_flops(BASE))
     assert float(text[6].split()[4]) == 0.0

@@ -29,10 +29,19 @@ def test_convolution(groups: int) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups))
     layer = account(model, 8, 3).layers[1]
     assert layer == Layer(
-        "1", "conv", (3, 4, 8, 8), (3, 8, 4, 4), parameters=8 * (4 // groups) * 9 + 8, memory=4 * 3 * 8 * 4 * 4,
-        macs=3 * 16 * 8 * (4 // groups) * 9, inside=3 * 11 * 11 * 8 * (4 // groups), kernel=(3, 3), stride=(2, 2),
-        padding=((1, 1), (1, 1)), groups=groups,
-    )  # fmt: skip
+        "1",
+        "conv",
+        (3, 4, 8, 8),
+        (3, 8, 4, 4),
+        parameters=8 * (4 // groups) * 9 + 8,
+        memory=4 * 3 * 8 * 4 * 4,
+        macs=3 * 16 * 8 * (4 // groups) * 9,
+        inside=3 * 11 * 11 * 8 * (4 // groups),
+        kernel=(3, 3),
+        stride=(2, 2),
+        padding=((1, 1), (1, 1)),
+        groups=groups,
+    )
 
 
 def test_transposed_convolution() -> None:
@@ -52,10 +61,13 @@ def test_linear_layer_after_flattening() -> None:
 @pytest.mark.parametrize(
     ("pool", "window", "side"),
     [
-        (nn.MaxPool2d(3, 2), 9, 3), (nn.MaxPool2d(2, ceil_mode=True), 4, 4), (nn.AvgPool2d(3, 1, 1), 9, 8),
-        (nn.AdaptiveAvgPool2d(1), 64, 1), (nn.AdaptiveMaxPool2d(2), 16, 2),
+        (nn.MaxPool2d(3, 2), 9, 3),
+        (nn.MaxPool2d(2, ceil_mode=True), 4, 4),
+        (nn.AvgPool2d(3, 1, 1), 9, 8),
+        (nn.AdaptiveAvgPool2d(1), 64, 1),
+        (nn.AdaptiveMaxPool2d(2), 16, 2),
     ],
-)  # fmt: skip
+)
 def test_pooling_is_apart_from_multiply_adds(pool: nn.Module, window: int, side: int) -> None:
     found = account(pool, 8, 2)
     assert (found.macs(), found.window, kinds(found)) == (0, 2 * 3 * side * side * window, ["pool"])

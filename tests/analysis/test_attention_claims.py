@@ -23,10 +23,19 @@ from vision_repro.analysis.table import Row, Table
 def evidence(values: Callable[[str, int, int, int], float], counts: bool = True, seeds: int = 4) -> Evidence:
     """Returns a table of two models of 3 layers of 2 heads, with `values(model, seed, layer, head)`."""
     rows = [
-        Row("x", "cpu", "r", {"model": model}, seed, "ok", f"attention_distance_l{layer:02}_h{head:02}",
-            values(model, seed, layer, head), "pixels")
+        Row(
+            "x",
+            "cpu",
+            "r",
+            {"model": model},
+            seed,
+            "ok",
+            f"attention_distance_l{layer:02}_h{head:02}",
+            values(model, seed, layer, head),
+            "pixels",
+        )
         for model, seed, layer, head in itertools.product(("vit", "hybrid"), range(seeds), range(3), range(2))
-    ]  # fmt: skip
+    ]
     rows.append(Row("x", "cpu", "r", {"model": "vit"}, 0, "ok", "test_accuracy", 0.5, "fraction"))
     return Evidence(Table(rows), "cpu", counts)
 

@@ -26,11 +26,20 @@ Values = dict[tuple[str, int], dict[int, float]]
 def table(values: Values, *, metric: str = "test_accuracy", unit: str = "fraction", preset: str = "cpu") -> Table:
     """Returns a table of `values[model, size][seed]`; NaN is a diverged run."""
     return Table(
-        Row("data_scaling", preset, f"{model}{size}{seed}", {"model": model, "train_size": size}, seed,
-            "diverged" if math.isnan(value) else "ok", metric, value, unit)
+        Row(
+            "data_scaling",
+            preset,
+            f"{model}{size}{seed}",
+            {"model": model, "train_size": size},
+            seed,
+            "diverged" if math.isnan(value) else "ok",
+            metric,
+            value,
+            unit,
+        )
         for (model, size), seeds in values.items()
         for seed, value in seeds.items()
-    )  # fmt: skip
+    )
 
 
 def drawn(
@@ -70,10 +79,12 @@ def test_noise_is_flagged_in_at_most_the_stated_share_of_comparisons(name: str) 
 def test_pairing_is_what_finds_a_change_below_the_luck_of_seeds() -> None:
     """A change of 7 points: the luck of a seed has 5, and the rest 1 point of standard deviation."""
     paired, apart = (
-        sum([item.setting["model"] for item in pair(seed, *SEEDS[name], shift=0.07).of(BEYOND)] == ["vit-64x4/2"]
-            for seed in range(60))
+        sum(
+            [item.setting["model"] for item in pair(seed, *SEEDS[name], shift=0.07).of(BEYOND)] == ["vit-64x4/2"]
+            for seed in range(60)
+        )
         for name in ("paired", "none shared")
-    )  # fmt: skip
+    )
     assert paired > 50
     assert apart < 15
 

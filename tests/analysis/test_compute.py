@@ -94,8 +94,11 @@ def test_the_front_is_what_no_other_point_dominates(seed: int) -> None:
     points = draw(40, seed)
 
     def dominated(one: Point) -> bool:
-        better = ((two.accuracy > one.accuracy and two.compute <= one.compute) or
-                  (two.accuracy == one.accuracy and two.compute < one.compute) for two in points)  # fmt: skip
+        better = (
+            (two.accuracy > one.accuracy and two.compute <= one.compute)
+            or (two.accuracy == one.accuracy and two.compute < one.compute)
+            for two in points
+        )
         return any(better)
 
     slow = sorted((point for point in points if not dominated(point)), key=lambda point: point.compute)
@@ -158,7 +161,7 @@ def rows(points: Iterable[Point], seeds: int = 5, noise: float = 0.001, preset: 
         for seed in range(seeds):
             value = point.accuracy + 0.002 * seed + luck.uniform(-noise, noise)
             for dataset, shift in (("cifar10", 0.1), ("pets", -0.1)):
-                settings = {"model": point.model, "start": point.start, "dataset": dataset}
+                settings = {"model": point.model, "pretraining": point.start, "dataset": dataset}
                 row = Row("x", preset, "r", settings, seed, "ok", METRIC, value + shift, "fraction")
                 found += [row, replace(row, metric=COMPUTE, value=point.compute, unit="FLOPs")]
     return found
@@ -183,8 +186,12 @@ def test_a_point_is_the_mean_over_its_data_sets() -> None:
 
 def test_a_point_without_all_data_sets_or_without_compute_is_left_out() -> None:
     full = rows(line("vit-a/2", 0.5, 0.1), seeds=1, noise=0)
-    lost = [replace(row, status="diverged", value=math.nan) if "e+09" in str(row.settings) and
-            row.settings["dataset"] == "pets" else row for row in full]  # fmt: skip
+    lost = [
+        replace(row, status="diverged", value=math.nan)
+        if "e+09" in str(row.settings) and row.settings["dataset"] == "pets"
+        else row
+        for row in full
+    ]
     assert len(clouds(lost, METRIC, DATASETS)[0]) == 3
     assert len(clouds(lost, METRIC, ["cifar10"])[0]) == 4
     assert clouds([row for row in full if row.metric != COMPUTE], METRIC, DATASETS) == {}

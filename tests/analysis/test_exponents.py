@@ -27,9 +27,7 @@ A: Setting = {"model": "a"}
 B: Setting = {"model": "b"}
 
 
-def planted(
-    noise: float = 0.0, seeds: int = 4, counts: bool = True, **laws: Callable[[int], float]
-) -> Evidence:  # fmt: skip
+def planted(noise: float = 0.0, seeds: int = 4, counts: bool = True, **laws: Callable[[int], float]) -> Evidence:
     """Returns a table of costs by the laws of the models, each times a random factor around 1."""
     luck, rows = random.Random(0), []
     for model, law in laws.items():

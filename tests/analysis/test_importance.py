@@ -69,8 +69,12 @@ def test_a_diverged_trial_counts_as_the_worst() -> None:
 
 def test_the_best_is_finished_and_the_first_of_equals() -> None:
     trials = [
-        trial(0, 0.5), trial(1, 0.9, "stopped"), trial(2, 0.7), trial(3, 0.7), trial(4, None, "diverged"),
-    ]  # fmt: skip
+        trial(0, 0.5),
+        trial(1, 0.9, "stopped"),
+        trial(2, 0.7),
+        trial(3, 0.7),
+        trial(4, None, "diverged"),
+    ]
     assert best_trial(trials, "maximize") is trials[2]
     assert best_trial(trials, "minimize") is trials[0]
     assert best_trial(trials[4:], "maximize") is None

@@ -9,17 +9,26 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evid
 from vision_repro.analysis.judges.pretraining import flattens, gain_per_doubling
 from vision_repro.analysis.table import Row, Table
 
-LENGTHS = {25: {"start": "x@25"}, 100: {"start": "x@100"}, 1600: {"start": "x"}}
+LENGTHS = {25: {"pretraining": "x@25"}, 100: {"pretraining": "x@100"}, 1600: {"pretraining": "x"}}
 
 
 def judged(curve: dict[int, float], seeds: int = 4, noise: float = 0.002, lost: str = "") -> Judgement:
     luck = random.Random(1)
     rows = [
-        Row("e", "cpu", "r", LENGTHS[steps], seed, "diverged" if (steps, seed) == (1600, 0) and lost else "ok",
-            "test_accuracy", value + luck.gauss(0, noise), "fraction")
+        Row(
+            "e",
+            "cpu",
+            "r",
+            LENGTHS[steps],
+            seed,
+            "diverged" if (steps, seed) == (1600, 0) and lost else "ok",
+            "test_accuracy",
+            value + luck.gauss(0, noise),
+            "fraction",
+        )
         for seed in range(seeds)
         for steps, value in curve.items()
-    ]  # fmt: skip
+    ]
     lengths = {steps: LENGTHS[steps] for steps in (1600, 25, 100)}  # in any order
     return flattens(Evidence(Table(rows), "cpu", True), lengths, subject="s")
 

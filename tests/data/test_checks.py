@@ -166,9 +166,15 @@ def test_decoded_data_sets_are_checked_too() -> None:
     images[11] = images[2]
     labels = torch.arange(12) % 3
     splits = Splits(
-        "digits", 3, ("a", "b", "c"), 8, Split(images[:6], labels[:6]), Split(images[6:9], labels[6:9]),
-        Split(images[9:], labels[9:]), "",
-    )  # fmt: skip
+        "digits",
+        3,
+        ("a", "b", "c"),
+        8,
+        Split(images[:6], labels[:6]),
+        Split(images[6:9], labels[6:9]),
+        Split(images[9:], labels[9:]),
+        "",
+    )
     report = check(splits, workers=0)
     found = only(report)
     assert (report.source, found.count, found.what) == ("digits", 1, "test images occur in train too")

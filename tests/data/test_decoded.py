@@ -114,9 +114,17 @@ def test_training_and_evaluation_do_not_change_by_a_bit(real_data: Path, tmp_pat
     found = []
     for kept in (False, True):
         made = StreamedData(
-            listing, image_size=96, subset=None, global_batch=16, steps=6, seed=1, augmentation="inception",
-            workers=2, decoded_cache=kept, cache=tmp_path,
-        )  # fmt: skip
+            listing,
+            image_size=96,
+            subset=None,
+            global_batch=16,
+            steps=6,
+            seed=1,
+            augmentation="inception",
+            workers=2,
+            decoded_cache=kept,
+            cache=tmp_path,
+        )
         loaders = (made.train_dataloader(), made.val_dataloader(), made.test_dataloader(), made.pool_dataloader())
         found.append([torch.cat([batch.images for batch in loader]) for loader in loaders])
     assert all(one.equal(other) for one, other in zip(*found, strict=True))
@@ -124,7 +132,7 @@ def test_training_and_evaluation_do_not_change_by_a_bit(real_data: Path, tmp_pat
     assert kept_splits == ["train", "val"]
 
 
-@pytest.mark.parametrize("policy", crops.POLICIES)
+@pytest.mark.parametrize("budget", crops.POLICIES)
 def test_crops_from_the_map_leave_the_files_alone(encoded: Counted, folder: Path, policy: str) -> None:
     read = decoded.decoded(encoded, folder, workers=0)
     before = [path.read_bytes() for path in sorted(folder.iterdir())]

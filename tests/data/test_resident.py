@@ -9,6 +9,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 import vision_repro.data as data
+from vision_repro import datasets
 from vision_repro.augmentation import crops
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
@@ -127,10 +128,17 @@ class Echo(LightningModule):
 
 def fit(folder: Path, max_steps: int, accumulate: int, resume: Path | None = None) -> list[list[int]]:
     trainer = Trainer(
-        max_steps=max_steps, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, default_root_dir=folder,
-    )  # fmt: skip
+        max_steps=max_steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        accumulate_grad_batches=accumulate,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
     task = Echo()
     made = ResidentData(SPLITS, subset=None, global_batch=8, steps=6, seed=1)
     trainer.fit(task, datamodule=made, ckpt_path=resume, weights_only=True)
@@ -212,7 +220,7 @@ def test_all_of_train_is_the_subset_and_all_of_val_and_nothing_of_test() -> None
     apart = Splits("toy", 99, ("x",) * 99, 2, numbered(30), _moved(7, 30), _moved(11, 37), "c")
     for subset, first in ((None, range(30)), (torch.tensor([4, 9, 2]), (2, 4, 9))):
         count = len(first) + 7
-        made = ResidentData(apart, subset=subset, global_batch=count, steps=3, seed=1, all_of_train=True)
+        made = ResidentData(apart, subset=subset, global_batch=count, steps=3, seed=1, train_on_val=True)
         whole = ResidentData(apart, subset=subset, global_batch=len(first), steps=3, seed=1)
         for batch in seen(made.train_dataloader()):
             assert sorted(batch) == [*first, *range(30, 37)]
@@ -233,4 +241,4 @@ def _moved(count: int, by: int) -> Split:
 def test_unknown_data_set_gets_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'"cifar1O" is unknown.*mean "cifar10"'):
         data.load("cifar1O", None, tmp_path)
-    assert {"digits", "cifar10", "cifar100", "imagenette", "imagenet", "imagenet21k", "folder"} <= set(data.names())
+    assert {"digits", "cifar10", "cifar100", "imagenette", "imagenet", "imagenet21k", "folder"} <= set(datasets.names())

@@ -77,9 +77,15 @@ def listing() -> Listing:
 
 def module(listing: Listing, **changes: Any) -> StreamedData:
     settings: dict[str, Any] = {
-        "image_size": 16, "subset": None, "seed": 3, "global_batch": 8, "steps": 6, "augmentation": "inception",
-        "eval_batch": 4, "workers": 0,
-    }  # fmt: skip
+        "image_size": 16,
+        "subset": None,
+        "seed": 3,
+        "global_batch": 8,
+        "steps": 6,
+        "augmentation": "inception",
+        "eval_batch": 4,
+        "workers": 0,
+    }
     return StreamedData(listing, **{**settings, **changes})
 
 
@@ -107,7 +113,7 @@ def digests(images: Tensor) -> list[bytes]:
 # --- order ---
 
 
-@pytest.mark.parametrize("policy", ["none", *crops.POLICIES])
+@pytest.mark.parametrize("budget", ["none", *crops.POLICIES])
 def test_training_is_the_slow_definition(listing: Listing, policy: str) -> None:
     made = module(listing, augmentation=policy, subset=torch.arange(3, 16))
     images, labels = joined(made.train_dataloader())
@@ -125,16 +131,16 @@ def test_training_is_the_slow_definition(listing: Listing, policy: str) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_of_train_is_the_subset_and_all_of_val(
     listing: Listing, tmp_path: Path, cached: bool, workers: int
-) -> None:  # fmt: skip
+) -> None:
     settings = {"augmentation": "none", "subset": torch.arange(3, 16), "workers": workers}
     cache = {"decoded_cache": cached, "cache": tmp_path}
     plain = joined(module(listing, **settings).pool_dataloader())
     val = joined(module(listing, **settings).val_dataloader())
-    made = module(listing, **settings, **cache, all_of_train=True)
+    made = module(listing, **settings, **cache, train_on_val=True)
     assert equal(joined(made.pool_dataloader()), (torch.cat((plain[0], val[0])), torch.cat((plain[1], val[1]))))
     assert made.expected("train") == 18
     assert made.labels("train").tolist() == [*listing.train.labels, *listing.val.labels]
-    once = module(listing, **settings, **cache, all_of_train=True, global_batch=18, steps=1)
+    once = module(listing, **settings, **cache, train_on_val=True, global_batch=18, steps=1)
     images, labels = joined(once.train_dataloader())
     assert sorted(digests(images)) == sorted(digests(torch.cat((plain[0], val[0]))))
     assert labels.sum() == plain[1].sum() + val[1].sum()

@@ -19,7 +19,7 @@ from vision_repro.datasets.conventions import mean_per_class, of_predictions
 from vision_repro.files.listing import Files
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 
 def test_five_images_by_hand() -> None:
@@ -59,19 +59,31 @@ def test_real_accuracy_is_of_the_images_by_their_numbers() -> None:
     assert of_predictions("imagenet", module, found[:3], torch.zeros(3, dtype=torch.long)) == {}  # one was skipped
 
 
-def place(root: Path, config: RunConfig) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def place(root: Path, config: RunConfig) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off"),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
 def test_a_run_measures_it_on_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "MEAN_PER_CLASS", ("digits",), raising=False)
     config = RunConfig(
-        experiment="test", model="vit-32x2/4", train_size=200, steps=30, evaluations=2, global_batch=32, lr=3e-3,
+        experiment="test",
+        model="vit-32x2/4",
+        train_size=200,
+        steps=30,
+        evaluations=2,
+        global_batch=32,
+        lr=3e-3,
         shots="",
-    )  # fmt: skip
+    )
     metrics: dict[str, Any] = run.execute(config, place(tmp_path, config))["metrics"]
     model = models.build(config.model, image_size=8, classes=10).eval()
     model.load_state_dict(torch.load(tmp_path / run_id(config) / "weights.ckpt", weights_only=True))

@@ -40,8 +40,10 @@ def test_digits_are_scikit_learns_in_a_fixed_split(tmp_path: Path) -> None:
 def test_halves_are_the_images_of_five_classes_in_the_splits_of_all(tmp_path: Path, name: str, first: int) -> None:
     whole, half, sizes = data.load("digits", None, tmp_path), data.load(name, None, tmp_path), data.describe(name)
     for part, of, count in (
-        (half.train, whole.train, sizes.train), (half.val, whole.val, sizes.val), (half.test, whole.test, sizes.test)
-    ):  # fmt: skip
+        (half.train, whole.train, sizes.train),
+        (half.val, whole.val, sizes.val),
+        (half.test, whole.test, sizes.test),
+    ):
         inside = (of.labels >= first) & (of.labels < first + 5)
         assert len(part) == count
         assert part.images.equal(of.images[inside])

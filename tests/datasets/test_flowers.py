@@ -90,8 +90,10 @@ def test_class_folders_by_name_or_number(tmp_path: Path) -> None:
     found = flowers.listing("flowers", tmp_path, tmp_path / "cache")
     assert sorted(set(found.train.labels.tolist())) == [0, 11, 101]
     assert [found.class_names[label] for label in sorted(set(found.test.labels.tolist()))] == [
-        "pink primrose", "colt's foot", "blackberry lily",
-    ]  # fmt: skip
+        "pink primrose",
+        "colt's foot",
+        "blackberry lily",
+    ]
     assert (len(found.train), len(found.val), len(found.test)) == (54, 6, 6)
 
 

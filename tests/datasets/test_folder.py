@@ -41,9 +41,17 @@ def root(tmp_path: Path) -> Path:
 
 def module(root: Path, name: str = "folder", **changes: Any) -> StreamedData:
     settings: dict[str, Any] = {
-        "image_size": 16, "train_size": 20, "seed": 3, "global_batch": 8, "steps": 6, "augmentation": "inception",
-        "data_root": root, "cache": root / "cache", "eval_batch": 4, "workers": 0,
-    }  # fmt: skip
+        "image_size": 16,
+        "train_size": 20,
+        "seed": 3,
+        "global_batch": 8,
+        "steps": 6,
+        "augmentation": "inception",
+        "data_root": root,
+        "cache": root / "cache",
+        "eval_batch": 4,
+        "workers": 0,
+    }
     made = data.datamodule(name, **{**settings, **changes})
     assert isinstance(made, StreamedData)
     return made

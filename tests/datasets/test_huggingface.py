@@ -33,9 +33,9 @@ def table(
     labels = [number % 3 for number in numbers] if labels is None else labels
     cells = pa.array([{"bytes": cell(number), "path": f"{number}.jpg"} for number in numbers], IMAGE)
     columns = {"id": pa.array(list(numbers)), image: cells, label: pa.array(labels), **extra}
-    about = {"info": {"features": {
-        image: {"_type": "Image"}, label: {"_type": "ClassLabel", "names": ["a", "b", "c"]}
-    }}}  # fmt: skip
+    about = {
+        "info": {"features": {image: {"_type": "Image"}, label: {"_type": "ClassLabel", "names": ["a", "b", "c"]}}}
+    }
     return pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(about)})
 
 
@@ -68,8 +68,10 @@ def test_all_images_come_back_with_their_labels(tmp_path: Path) -> None:
     write_set(tmp_path / "set")
     found = listing(tmp_path)
     assert (numbers(found.train), numbers(found.val), numbers(found.test)) == (
-        list(range(90)), list(range(100, 109)), list(range(200, 212)),
-    )  # fmt: skip
+        list(range(90)),
+        list(range(100, 109)),
+        list(range(200, 212)),
+    )
     assert found.class_names == ("a", "b", "c")
     assert found.train.labels.dtype == np.int64
     assert found.source == str(tmp_path / "set")
@@ -124,11 +126,17 @@ def test_missing_splits_are_dealt_from_train(tmp_path: Path, files: tuple[str, .
 @pytest.mark.parametrize(
     ("path", "split"),
     [
-        ("train-00000-of-00001.parquet", "train"), ("data/test.parquet", "test"), ("x/train/0000.parquet", "train"),
-        ("validation/0.parquet", "val"), ("my_dev.parquet", "val"), ("images-valid-1.parquet", "val"),
-        ("contest/part.parquet", "train"), ("eval.parquet", "test"), ("test/training.parquet", "train"),
+        ("train-00000-of-00001.parquet", "train"),
+        ("data/test.parquet", "test"),
+        ("x/train/0000.parquet", "train"),
+        ("validation/0.parquet", "val"),
+        ("my_dev.parquet", "val"),
+        ("images-valid-1.parquet", "val"),
+        ("contest/part.parquet", "train"),
+        ("eval.parquet", "test"),
+        ("test/training.parquet", "train"),
     ],
-)  # fmt: skip
+)
 def test_splits_are_told_by_words(path: str, split: str) -> None:
     assert huggingface._split(Path(path)) == split
 

@@ -76,9 +76,17 @@ def replace(index: int, value: object) -> Callable[[], list[object]]:
 
 @pytest.mark.parametrize(
     "content",
-    [lambda: LISTS[:-1], lambda: {}, replace(0, [1000]), replace(5, [-1]), replace(9, 3), replace(9, ["3"]),
-     replace(9, [True]), replace(9, [1.0])],
-)  # fmt: skip
+    [
+        lambda: LISTS[:-1],
+        lambda: {},
+        replace(0, [1000]),
+        replace(5, [-1]),
+        replace(9, 3),
+        replace(9, ["3"]),
+        replace(9, [True]),
+        replace(9, [1.0]),
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, content: Callable[[], object]) -> None:
     with pytest.raises(UserError, match=r"real.json is not real.json: expected 50000 lists of class numbers 0 to 999"):
         real_labels.read(written(tmp_path, content()))

@@ -100,9 +100,7 @@ def head_values(pooled: tuple[float, float, float, float]) -> dict[tuple[Any, ..
         ((0.7, 0.7, 0.6, 0.3), HOLDS, FAILS),
     ],
 )
-def test_the_head_s_rates_are_chosen_on_val(
-    pooled: tuple[float, float, float, float], worse: str, equal: str
-) -> None:  # fmt: skip
+def test_the_head_s_rates_are_chosen_on_val(pooled: tuple[float, float, float, float], worse: str, equal: str) -> None:
     found = verdicts(vit_head, table(head_values(pooled), ("model", "lr"), METRICS))
     assert found["pooling-worse-at-the-token's-rate:test_accuracy"] == worse
     assert found["pooling-equal-at-a-smaller-rate:few_shot_5"] == equal
@@ -150,7 +148,7 @@ def test_given_weights_choose_the_preset_that_trains_nothing() -> None:
     assert given(["--preset=cpu", "--weights=x.ckpt"]) == ["--preset=cpu", "--weights=x.ckpt"]
     tokens = given(["--model=timm:vit_base_patch32_224.augreg_in21k"])
     planned = plan(attention_distance.EXPERIMENT, tokens)
-    assert [(run.model, run.policy, run.weights, run.total_steps) for run in planned.runs] == [
+    assert [(run.model, run.budget, run.weights, run.total_steps) for run in planned.runs] == [
         ("timm:vit_base_patch32_224.augreg_in21k", "none", "timm", 0)
     ]
     with pytest.raises(UserError, match="needs --model"):

@@ -65,7 +65,7 @@ def test_the_seconds_are_the_meter_s_without_validation() -> None:
     meter = Meter("cpu", clock=lambda: next(times))
     for phase in ("training", "evaluation", "training", "evaluation"):
         meter.enter(phase)
-    assert training_seconds.of_meter(meter.seconds) == {"training_seconds": (9.5, "s")}
+    assert training_seconds.measure_meter(meter.seconds) == {"training_seconds": (9.5, "s")}
     assert named.find("training_seconds") is training_seconds
     assert named.measure_meter(("cost", "training_seconds"), meter.seconds) == {"training_seconds": (9.5, "s")}
 
@@ -127,7 +127,7 @@ def test_the_other_way_round_the_rankings_fail() -> None:
     assert {found[name] for name in ("cnns-above-the-vit", "hybrid-above-the-vit", "a-cnn-is-first")} == {FAILS}
 
 
-@pytest.mark.parametrize("changes", [{"dataset": "cifar10"}, {"dataset": "digits"}, {"all_of_train": True}])
+@pytest.mark.parametrize("changes", [{"dataset": "cifar10"}, {"dataset": "digits"}, {"train_on_val": True}])
 def test_elsewhere_the_mark_is_untested_and_the_rankings_count(changes: dict[str, Any]) -> None:
     found = verdicts(SCORES, **changes)
     marks = {name: verdict for name, verdict in found.items() if name.startswith(("at-the-mark", "a-cnn-is-first"))}
@@ -213,7 +213,7 @@ def test_cifar_100_in_its_original_format_goes_all_the_way(
     write_cifar100(tmp_path / "data", monkeypatch)
     monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
     options = ["--preset=two-cores", "--model=vgg11x0.125-bn,vit-32x2/8", "--seeds=2", "--train_size=100"]
-    short = ["--policy=steps", "--steps=2", "--evaluations=1", "--global_batch=8", "--precision=fp32"]
+    short = ["--budget=steps", "--steps=2", "--evaluations=1", "--global_batch=8", "--precision=fp32"]
     assert main(EXPERIMENT, [*options, *short, f"--data_root={tmp_path / 'data'}", f"--out={tmp_path}"]) == 0
     folder = next(tmp_path.glob("*/two-cores*"))
     found = Table.read(folder / "table.csv")

@@ -32,7 +32,7 @@ def test_every_preset_is_a_grid_of_models_that_exist(name: str) -> None:
     assert preset.evidence is (name != "smoke")
     for run in (*runs, *before):
         assert run.total_steps % run.evaluations == 0
-        assert run.lr is not None or run.policy == "none"
+        assert run.lr is not None or run.budget == "none"
     with torch.device("meta"):
         for model, size in {(run.model, run.image_size) for run in (*runs, *before)}:
             models.build(model, image_size=size, classes=10)
@@ -43,11 +43,11 @@ def test_one_pre_training_serves_all_data_sets_downstream() -> None:
     runs, before = linked(EXPERIMENT, "cifar", PRESETS["cifar"])
     assert (len(runs), len(before)) == (8 * 2 * 3 * 3, 8 * 2 * 3)
     for run in before:
-        assert (run.dataset, run.policy, run.start, run.probes, run.shots) == ("cifar10", "steps", "", "", "")
+        assert (run.dataset, run.budget, run.pretraining, run.probes, run.shots) == ("cifar10", "steps", "", "", "")
         assert (run.train_size, run.global_batch, run.select, run.objective) == (49_000, 64, "last", "supervised")
     assert {run.steps for run in before} == {60, 300}
     assert {(run.dataset, run.train_size) for run in runs} == {("cifar10", 5000), ("pets", 270), ("flowers17", 648)}
-    assert {(run.policy, run.probes) for run in runs} == {("none", "linear")}
+    assert {(run.budget, run.probes) for run in runs} == {("none", "linear")}
 
 
 def test_the_rates_are_those_of_the_searches() -> None:
@@ -63,19 +63,21 @@ def test_the_rates_are_those_of_the_searches() -> None:
 
 
 def test_options_reach_the_pre_training() -> None:
-    planned = plan(EXPERIMENT, ["--preset=cpu", "--model=vit-32x2/2", "--start=digits@30", "--lr=0.002", "--seeds=2"])
-    assert [(run.steps, run.lr, run.model, run.seed) for run in planned.before] == [
+    planned = plan(
+        EXPERIMENT, ["--preset=cpu", "--model=vit-32x2/2", "--pretraining=digits@30", "--lr=0.002", "--seeds=2"]
+    )
+    assert [(run.steps, run.lr, run.model, run.seed) for run in planned.upstream] == [
         (30, 0.002, "vit-32x2/2", seed) for seed in (0, 1)
     ]
     few = plan(EXPERIMENT, ["--preset=cifar", "--train_size=500", "--seeds=1", "--model=vit-64x2/8"])
     assert {(run.dataset, run.train_size) for run in few.runs} == {("cifar10", 500), ("pets", 270), ("flowers17", 500)}
-    assert {run.train_size for run in few.before} == {49_000}
+    assert {run.train_size for run in few.upstream} == {49_000}
 
 
 @pytest.mark.parametrize("start", ["digits", "digits@", "digits@0", "@30", "digits@1.5", "mae"])
 def test_a_start_that_is_none_is_refused_in_one_sentence(start: str) -> None:
     with pytest.raises(UserError, match=r"is no pre-training: expected <data set>@<steps>, such as cifar10@300"):
-        plan(EXPERIMENT, ["--preset=cpu", f"--start={start}"])
+        plan(EXPERIMENT, ["--preset=cpu", f"--pretraining={start}"])
 
 
 def test_fine_tuning_of_the_paper_has_table_4_s_steps() -> None:
@@ -99,12 +101,12 @@ def table(curves: Mapping[str, Curve], noise: float = 0.002, name: str = "cpu") 
     luck, rows, preset = random.Random(3), [], PRESETS[name]
     for model in map(str, preset.axes["model"]):
         peers = [str(other) for other in preset.axes["model"] if family(str(other)) == family(model)]
-        for start in map(str, preset.axes["start"]):
+        for start in map(str, preset.axes["pretraining"]):
             compute = 1e9 * 4.0 ** peers.index(model) * int(start.split("@")[1])
             height, slope = curves[family(model)]
             for seed in range(5):
                 value = height + slope * math.log10(compute / 5e10) + 0.003 * seed + luck.uniform(-noise, noise)
-                settings = {"model": model, "start": start, "dataset": "digits"}
+                settings = {"model": model, "pretraining": start, "dataset": "digits"}
                 rows += [
                     Row("compute_accuracy", name, "r", settings, seed, "ok", "test_accuracy", value, "fraction"),
                     Row("compute_accuracy", name, "r", settings, seed, "ok", COMPUTE, compute, "FLOPs"),
@@ -155,6 +157,6 @@ def test_the_paper_s_numbers_stand_beside_the_claims() -> None:
 def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
     folder = smoke(EXPERIMENT)
     found = Table.read(folder / "table.csv")
-    one, two = (found.values(COMPUTE, model="vit-32x2/2", start=f"digits@{steps}")[0] for steps in (1, 2))
+    one, two = (found.values(COMPUTE, model="vit-32x2/2", pretraining=f"digits@{steps}")[0] for steps in (1, 2))
     assert 0 < two == 2 * one
     assert len(found.select(metric="test_accuracy").rows) == 6

@@ -148,11 +148,19 @@ def test_a_world_without_degradation_lets_them_fail() -> None:
     found = verdicts(table(world((0.6, 0.7, 0.9), (0.6, 0.8, 0.7), (0.8, 0.75, 0.7, 0.6)), gradients=1e-6))
     fail = {name for name, verdict in found.items() if verdict == FAILS}
     assert {
-        "plain-degrades", "plain-degrades:loss", "plain-degrades:test", "residual-does-not-degrade", "residual-gains",
-        "equal-when-shallow", "residual-beats-plain:train_accuracy", "shortcuts-help-more-when-deeper:test_accuracy",
-        "vgg-gains", "vgg-saturates", "gradients-do-not-vanish:plain:gradient_norm",
+        "plain-degrades",
+        "plain-degrades:loss",
+        "plain-degrades:test",
+        "residual-does-not-degrade",
+        "residual-gains",
+        "equal-when-shallow",
+        "residual-beats-plain:train_accuracy",
+        "shortcuts-help-more-when-deeper:test_accuracy",
+        "vgg-gains",
+        "vgg-saturates",
+        "gradients-do-not-vanish:plain:gradient_norm",
         "gradients-are-healthy:gradient_norm_start",
-    } <= fail  # fmt: skip
+    } <= fail
 
 
 def test_gradients_that_explode_have_not_vanished() -> None:

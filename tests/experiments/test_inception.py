@@ -269,17 +269,20 @@ def test_the_paper_s_half_point_stands_beside_ours() -> None:
 
 def test_the_figure_shows_costs_weights_and_gradients() -> None:
     found = table(values(), REACHED)
-    judged = judge_all(
-        inception.claims("cpu", inception.PRESETS["cpu"]), Evidence(found, "cpu", True)
-    )  # fmt: skip
+    judged = judge_all(inception.claims("cpu", inception.PRESETS["cpu"]), Evidence(found, "cpu", True))
     drawn = inception.figure(summarise(found, ("model",)), judged, "cpu", inception.PRESETS["cpu"])
     panels = [axes for axes in drawn.axes if axes.get_title(loc="left")]
     assert len(panels) == 4
     flops = sorted(float(x) for line in panels[0].lines for x in line.get_xdata())
     assert flops == pytest.approx(sorted([1e6, 3e6, 3e6, 9e6]), rel=0.05)
     assert [label.get_text() for label in panels[1].get_yticklabels()] == [
-        "none", "0", "0.3", "1.0", "none, batch norm", "0.3, batch norm",
-    ]  # fmt: skip
+        "none",
+        "0",
+        "0.3",
+        "1.0",
+        "none, batch norm",
+        "0.3, batch norm",
+    ]
     assert [len(line.get_xdata()) for line in panels[2].lines] == [LAYERS] * 3
     assert [axes.get_yscale() for axes in panels[2:]] == ["log", "log"]
 

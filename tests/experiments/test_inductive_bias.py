@@ -44,9 +44,12 @@ def test_every_preset_is_a_grid_of_models_that_exist(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "low", "high", "spared"),
-    [("cpu", 0.6e6, 2.2e6, ("LeNet-5", "GoogLeNet")), ("cifar", 1.4e6, 4.4e6, ("LeNet-5", "GoogLeNet")),
-     ("gpu", 13e6, 41e6, ("LeNet-5",))],
-)  # fmt: skip
+    [
+        ("cpu", 0.6e6, 2.2e6, ("LeNet-5", "GoogLeNet")),
+        ("cifar", 1.4e6, 4.4e6, ("LeNet-5", "GoogLeNet")),
+        ("gpu", 13e6, 41e6, ("LeNet-5",)),
+    ],
+)
 def test_the_families_cost_about_the_same(name: str, low: float, high: float, spared: tuple[str, ...]) -> None:
     preset = PRESETS[name]
     found = [str(model) for model in preset.axes["model"]]
@@ -86,15 +89,20 @@ def as_expected() -> dict[str, dict[str, float]]:
     between = {"hybrid": 0.65, "Swin": 0.65, "LeNet-5": 0.1}
     return {
         "test_accuracy": {
-            "CNNs": 0.9, "ViT": 0.8, "ViT@100": 0.4, **{f"{name}@100": 0.55 for name in CNNS}, "hybrid@100": 0.5,
-            "Swin@100": 0.5, "LeNet-5@100": 0.1,
+            "CNNs": 0.9,
+            "ViT": 0.8,
+            "ViT@100": 0.4,
+            **{f"{name}@100": 0.55 for name in CNNS},
+            "hybrid@100": 0.5,
+            "Swin@100": 0.5,
+            "LeNet-5@100": 0.1,
         },
         "shift_consistency_01": {"CNNs": 0.9, "ViT": 0.5, **between},
         "shift_consistency_02": {"CNNs": 0.7, "ViT": 0.3, **between},
         "shuffled_accuracy_01": {"CNNs": 0.9, "ViT": 0.6, "LeNet-5": 0.9},
         "shuffled_accuracy_04": {"CNNs": 0.3, "ViT": 0.4, "LeNet-5": 0.9},
         "shape_share": {"CNNs": 0.5, "ViT": 0.7, "LeNet-5": 0.9},
-    }  # fmt: skip
+    }
 
 
 def verdicts(values: dict[str, dict[str, float]], spread: float = 0.002) -> dict[str, str]:

@@ -42,7 +42,7 @@ def test_a_start_is_read(word: str, start: Start, label: str) -> None:
 @pytest.mark.parametrize("word", ["", "scratch"])
 def test_no_start_is_read(word: str) -> None:
     assert parse(word) is None
-    assert masked_patch.before("cpu", RunConfig(start=word)) is None
+    assert masked_patch.pretraining("cpu", RunConfig(pretraining=word)) is None
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_no_start_is_read(word: str) -> None:
 def test_other_words_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="is no pre-training: expected scratch, supervised, or mean-colour"):
         parse(word)
-    assert main(EXPERIMENT, [f"--start={word}"]) == 2
-    assert f'--start="{word}"' in capsys.readouterr().err
+    assert main(EXPERIMENT, [f"--pretraining={word}"]) == 2
+    assert f'--pretraining="{word}"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -60,7 +60,7 @@ def test_every_preset_is_a_grid_of_runs_that_can_be(name: str) -> None:
     runs, before = linked(EXPERIMENT, name, PRESETS[name])
     assert len(set(runs)) == len(runs)
     assert all(run.total_steps % run.evaluations == 0 for run in (*runs, *before))
-    assert all(run.lr is not None for run in (*runs, *before) if run.policy == "steps")
+    assert all(run.lr is not None for run in (*runs, *before) if run.budget == "steps")
     assert PRESETS[name].evidence is (name != "smoke")
     with torch.device("meta"):
         for model, size in {(run.model, run.image_size) for run in (*runs, *before)}:
@@ -73,62 +73,70 @@ def test_each_start_is_pre_trained_once_a_seed_and_comes_first(name: str) -> Non
     preset = PRESETS[name]
     runs, before = linked(EXPERIMENT, name, preset)
     ids = {run_id(run) for run in before}
-    starts = [str(word) for word in preset.axes["start"] if word != "scratch"]
+    starts = [str(word) for word in preset.axes["pretraining"] if word != "scratch"]
     assert len(ids) == len(before) == preset.seeds * len(starts)
     of_start: dict[tuple[str, int], set[str | None]] = {}
     for run in runs:
-        of_start.setdefault((run.start, run.seed), set()).add(run.weights_run)
+        of_start.setdefault((run.pretraining, run.seed), set()).add(run.weights_run)
     assert {key for key in of_start if key[0]} == {(word, seed) for word in starts for seed in range(preset.seeds)}
     for (word, _), found in of_start.items():
         assert found == {None} if not word else len(found) == 1 and found <= ids
 
 
 def test_pre_training_sees_all_images_and_keeps_its_last_weights() -> None:
-    found = {
-        (run.objective, run.corrupted, run.steps) for run in linked(EXPERIMENT, "cifar", PRESETS["cifar"])[1]
-    }  # fmt: skip
+    found = {(run.objective, run.corrupted, run.steps) for run in linked(EXPERIMENT, "cifar", PRESETS["cifar"])[1]}
     whole = STAGES["cifar"].pretraining["steps"]
     targets = {(target, 0.5, whole) for target in ("supervised", "mean-colour", "downsized", "pixels")}
     assert found == targets | {
-        ("mae", 0.75, whole), ("mean-colour", 0.15, whole), ("mean-colour", 0.5, 75), ("mean-colour", 0.5, 300)
-    }  # fmt: skip
+        ("mae", 0.75, whole),
+        ("mean-colour", 0.15, whole),
+        ("mean-colour", 0.5, 75),
+        ("mean-colour", 0.5, 300),
+    }
     for run in linked(EXPERIMENT, "cifar", PRESETS["cifar"])[1]:
-        assert (run.train_size, run.select, run.shots, run.probes, run.weights, run.start) == (
-            49000, "last", "", "", "", ""
-        )  # fmt: skip
+        assert (run.train_size, run.select, run.shots, run.probes, run.weights, run.pretraining) == (
+            49000,
+            "last",
+            "",
+            "",
+            "",
+            "",
+        )
 
 
 def test_a_length_that_does_not_divide_is_validated_less_often() -> None:
-    found = masked_patch.before("cpu", RunConfig(start="pixels@7"))
+    found = masked_patch.pretraining("cpu", RunConfig(pretraining="pixels@7"))
     assert found is not None
     assert (found.steps, found.evaluations) == (7, 1)
 
 
 def test_what_is_changed_on_the_command_line_reaches_pre_training_too() -> None:
-    planned = plan(EXPERIMENT, ["--preset=gpu", "--dataset=cifar100", "--start=mae", "--seeds=1", "--lr=0.5"])
-    (first,) = planned.before
+    planned = plan(EXPERIMENT, ["--preset=gpu", "--dataset=cifar100", "--pretraining=mae", "--seeds=1", "--lr=0.5"])
+    (first,) = planned.upstream
     assert (first.dataset, first.objective, first.lr) == ("cifar100", "mae", STAGES["gpu"].lr)
-    assert {run.lr for run in planned.runs if run.policy == "steps"} == {0.5}
-    paper = plan(EXPERIMENT, ["--preset=paper", "--start=mean-colour"])
-    assert [(run.dataset, run.image_size, run.steps) for run in paper.before] == [("imagenet21k", 224, 1_000_000)]
+    assert {run.lr for run in planned.runs if run.budget == "steps"} == {0.5}
+    paper = plan(EXPERIMENT, ["--preset=paper", "--pretraining=mean-colour"])
+    assert [(run.dataset, run.image_size, run.steps) for run in paper.upstream] == [("imagenet21k", 224, 1_000_000)]
     assert {(run.dataset, run.image_size) for run in paper.runs} == {("imagenet", 384)}
 
 
 def test_from_scratch_takes_as_many_steps_as_both_stages() -> None:
     runs = grid(EXPERIMENT, "cpu", PRESETS["cpu"])
     base, more = PRESETS["cpu"].base.steps, STAGES["cpu"].pretraining["steps"]
-    assert {(run.steps, run.weights) for run in runs if not run.start and run.policy == "steps"} == {(base + more, "")}
-    assert {run.steps for run in runs if run.start and run.policy == "steps"} == {base}
+    assert {(run.steps, run.weights) for run in runs if not run.pretraining and run.budget == "steps"} == {
+        (base + more, "")
+    }
+    assert {run.steps for run in runs if run.pretraining and run.budget == "steps"} == {base}
 
 
 def test_frozen_features_are_measured_once_and_short_pre_training_with_few_labels() -> None:
     runs = [run for run in grid(EXPERIMENT, "cpu", PRESETS["cpu"]) if run.seed == 0]
-    frozen = [run for run in runs if run.policy == "none"]
+    frozen = [run for run in runs if run.budget == "none"]
     assert {(run.train_size, run.shots, run.probes, run.lr) for run in frozen} == {(1200, "5", "linear", None)}
-    assert len(frozen) == len(PRESETS["cpu"].axes["start"])
-    assert [run.weights for run in frozen if not run.start] == ["random"]
-    short = [run for run in runs if "@" in run.start and run.policy == "steps"]
-    assert [(run.start, run.train_size) for run in short] == [("mean-colour@75", 100), ("mean-colour@300", 100)]
+    assert len(frozen) == len(PRESETS["cpu"].axes["pretraining"])
+    assert [run.weights for run in frozen if not run.pretraining] == ["random"]
+    short = [run for run in runs if "@" in run.pretraining and run.budget == "steps"]
+    assert [(run.pretraining, run.train_size) for run in short] == [("mean-colour@75", 100), ("mean-colour@300", 100)]
     assert len(runs) == 2 * 7 + len(short) + len(frozen)
 
 
@@ -144,8 +152,8 @@ def table(changed: dict[str, tuple[float, float | None, float]], seeds: int = 4)
     rows, luck = [], random.Random(0)
     for start, values in {**PAPER, **changed}.items():
         wheres = (("steps", 100, "test_accuracy"), ("steps", 1200, "test_accuracy"), ("none", 1200, "few_shot_5"))
-        for (policy, size, metric), value in zip(wheres, values, strict=True):
-            where = {"start": start, "policy": policy, "train_size": size}
+        for (budget, size, metric), value in zip(wheres, values, strict=True):
+            where = {"pretraining": start, "budget": budget, "train_size": size}
             for seed in range(seeds if value is not None else 0):
                 noise = 0.005 * seed + luck.uniform(-0.001, 0.001)
                 rows.append(
@@ -199,10 +207,10 @@ def test_the_paper_s_numbers_stand_where_it_prints_them() -> None:
 @pytest.mark.parametrize(
     ("tokens", "left"),
     [
-        (["--start=scratch,mean-colour"], set()),
-        (["--start=mean-colour,pixels"], {"mean-colour-is-best"}),
-        (["--policy=none"], {"mean-colour-is-best", "half-beats-15", "gains-flatten"}),
-        (["--policy=steps"], {"beats-scratch", "behind-supervised", "gains-flatten"}),
+        (["--pretraining=scratch,mean-colour"], set()),
+        (["--pretraining=mean-colour,pixels"], {"mean-colour-is-best"}),
+        (["--budget=none"], {"mean-colour-is-best", "half-beats-15", "gains-flatten"}),
+        (["--budget=steps"], {"beats-scratch", "behind-supervised", "gains-flatten"}),
     ],
 )
 def test_only_what_is_run_is_claimed(tokens: list[str], left: set[str]) -> None:
@@ -231,15 +239,17 @@ def test_smoke_goes_all_the_way_and_is_no_evidence(
 ) -> None:
     monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    starts = "--start=scratch,supervised,mean-colour,mae,mean-colour@2"
+    starts = "--pretraining=scratch,supervised,mean-colour,mae,mean-colour@2"
     tokens = ["--preset=smoke", starts, "--precision=fp32", f"--out={tmp_path}"]
     assert main(EXPERIMENT, tokens) == 0
     folder = next(tmp_path.glob("*/smoke*"))
     found = Table.read(folder / "table.csv")
     assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert found.levels("start") == ["", "mae", "mean-colour", "mean-colour@2", "supervised"]
+    assert found.levels("pretraining") == ["", "mae", "mean-colour", "mean-colour@2", "supervised"]
     for metric in ("few_shot_5", "linear_accuracy"):
-        values = {start: found.values(metric, start=start, policy="none") for start in found.levels("start")}
+        values = {
+            start: found.values(metric, pretraining=start, budget="none") for start in found.levels("pretraining")
+        }
         assert all(len(value) == 1 for value in values.values()), metric
         assert len({value[0] for value in values.values()}) > 1, "all starts have the same features"
     assert '"holds"' not in (folder / "verdicts.json").read_text()

@@ -80,8 +80,11 @@ def test_the_two_nets_differ_by_batch_norm_and_regularised_ones_by_dropout_alone
 def test_variants_on_the_command_line() -> None:
     planned = plan(study.EXPERIMENT, ["--variant=l2,hinge", "--seeds=2"])
     assert [(run.seed, run.loss, run.l2 > 0) for run in planned.runs] == [
-        (0, "softmax", True), (0, "hinge", False), (1, "softmax", True), (1, "hinge", False)
-    ]  # fmt: skip
+        (0, "softmax", True),
+        (0, "hinge", False),
+        (1, "softmax", True),
+        (1, "hinge", False),
+    ]
     with pytest.raises(UserError, match=r'--variant="l3" is unknown: expected one of .* Did you mean "l[12]"\?'):
         plan(study.EXPERIMENT, ["--variant=l3"])
     from experiments import vit_head

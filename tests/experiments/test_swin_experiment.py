@@ -34,7 +34,7 @@ TABLE_4 = {role: swin.printed(role) or 0.813 for role in ROLES}
 
 
 def trained(run: RunConfig) -> bool:
-    return run.policy != "none"
+    return run.budget != "none"
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -85,13 +85,21 @@ def test_the_paper_s_variants_are_named() -> None:
     found = paper_table("swin_table4")
     assert [row["imagenet_top1"] for row in found] == ["80.2", "81.3", "80.1", "80.5", "81.3", "79.3"]
     assert {role: swin.printed(role) for role in ROLES} == {
-        "shifted windows": 0.813, "windows not shifted": 0.802, "global attention": None, "no positions": 0.801,
-        "absolute embedding": 0.805, "absolute and relative": 0.813,
-    }  # fmt: skip
+        "shifted windows": 0.813,
+        "windows not shifted": 0.802,
+        "global attention": None,
+        "no positions": 0.801,
+        "absolute embedding": 0.805,
+        "absolute and relative": 0.813,
+    }
     beside = {claim.name: claim.paper for claim in swin.claims("cpu", PRESETS["cpu"])}
     assert [beside[name] for name, *_ in swin.ACCURACY] == [
-        "+1.1 points", "", "+1.2 points", "+0.8 points", "+0.0 points",
-    ]  # fmt: skip
+        "+1.1 points",
+        "",
+        "+1.2 points",
+        "+0.8 points",
+        "+0.0 points",
+    ]
 
 
 # --- verdicts ---
@@ -186,8 +194,9 @@ def test_without_a_variant_or_other_sizes_there_is_no_claim_on_them() -> None:
 @pytest.mark.parametrize("preset", ["cpu", "cifar", "gpu"])
 def test_counted_attention_is_eq_1_and_2_at_every_size_of_the_preset(preset: str) -> None:
     plain = PRESETS[preset].base.model
-    for role, size in ((role, int(str(size))) for role in (swin.SHIFTED, swin.GLOBAL)
-                       for size in PRESETS[preset].axes["image_size"]):  # fmt: skip
+    for role, size in (
+        (role, int(str(size))) for role in (swin.SHIFTED, swin.GLOBAL) for size in PRESETS[preset].axes["image_size"]
+    ):
         model = swin.variants(plain)[role]
         found = plan(model, size)
         for stage, (side, window) in enumerate(zip(found.sides, found.windows, strict=True)):

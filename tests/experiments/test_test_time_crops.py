@@ -42,19 +42,21 @@ def test_every_preset_trains_models_that_exist_on_data_that_can_be_cropped(name:
 
 def test_a_model_and_seed_is_trained_once_for_all_views() -> None:
     planned = plan(EXPERIMENT, ["--preset=cpu", "--seeds=2", "--lr=0.01"])
-    assert {(run.policy, run.views, run.lr, run.start) for run in planned.before} == {("steps", "crop", 0.01, "")}
+    assert {(run.budget, run.views, run.lr, run.pretraining) for run in planned.upstream} == {
+        ("steps", "crop", 0.01, "")
+    }
     starts: dict[tuple[str, int], set[str]] = {}
     for run in planned.runs:
-        assert run.policy == "none"
+        assert run.budget == "none"
         starts.setdefault((run.model, run.seed), set()).add(run.weights)
-    assert len(planned.before) == len(starts) == 4
+    assert len(planned.upstream) == len(starts) == 4
     assert [len(found) for found in starts.values()] == [1] * 4
     assert len(set.union(*starts.values())) == 4
 
 
 def test_an_unknown_start_is_refused() -> None:
-    with pytest.raises(UserError, match='--start="pretrained" is unknown to test_time_crops'):
-        plan(EXPERIMENT, ["--preset=cpu", "--start=pretrained"])
+    with pytest.raises(UserError, match='--pretraining="pretrained" is unknown to test_time_crops'):
+        plan(EXPERIMENT, ["--preset=cpu", "--pretraining=pretrained"])
 
 
 def test_the_counts_are_those_of_the_views() -> None:

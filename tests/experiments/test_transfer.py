@@ -24,9 +24,12 @@ from vision_repro.store.runs import RunFolder
 
 EXPERIMENT, PRESETS = transfer.EXPERIMENT, transfer.PRESETS
 GOOD, LOSES, WINS, GAINS, PAYS = (
-    "vit-at-least-as-good-as-bit", "larger-loses-after-small", "larger-wins-after-large", "larger-gains-more",
+    "vit-at-least-as-good-as-bit",
+    "larger-loses-after-small",
+    "larger-wins-after-large",
+    "larger-gains-more",
     "pre-training-pays",
-)  # fmt: skip
+)
 
 
 def stages(name: str) -> tuple[list[RunConfig], list[RunConfig], list[RunConfig]]:
@@ -47,23 +50,27 @@ def test_every_preset_pre_trains_smaller_then_chooses_then_fine_tunes(name: str)
         assert run.total_steps % run.evaluations == 0
         assert (run.select, run.shots) == ("last", "")
     for run in first:
-        assert (run.start, run.weights, run.all_of_train, run.optimizer) == ("", "", False, "adamw")
+        assert (run.pretraining, run.weights, run.train_on_val, run.optimizer) == ("", "", False, "adamw")
     for run in searched:
-        assert (run.seed, run.all_of_train) == (0, False)
+        assert (run.seed, run.train_on_val) == (0, False)
         assert run.lr is not None
     for run in runs:
         assert run.lr is None
-        assert run.all_of_train is (run.dataset != "flowers")
+        assert run.train_on_val is (run.dataset != "flowers")
         rates = [ids[need].lr for need in run.lr_from.split()]
         assert rates == sorted({rate for rate in rates if rate is not None})
         if run.weights_run:
             before = ids[run.weights_run]
             assert before.image_size < run.image_size
             assert (before.model, before.seed) == (run.model, run.seed)
-            assert f"{before.dataset}@{before.steps}" == run.start
+            assert f"{before.dataset}@{before.steps}" == run.pretraining
             assert (run.optimizer, run.weight_decay, run.warmup, run.grad_clip) == ("sgd", 0.0, 0.0, 1.0)
         for need in run.lr_from.split():
-            assert (ids[need].model, ids[need].start, ids[need].dataset) == (run.model, run.start, run.dataset)
+            assert (ids[need].model, ids[need].pretraining, ids[need].dataset) == (
+                run.model,
+                run.pretraining,
+                run.dataset,
+            )
     with torch.device("meta"):
         for model, size in {(run.model, run.image_size) for run in (*first, *runs)}:
             models.build(model, image_size=size, classes=10)
@@ -72,15 +79,22 @@ def test_every_preset_pre_trains_smaller_then_chooses_then_fine_tunes(name: str)
 def test_one_pre_training_serves_all_data_sets_but_its_own() -> None:
     first, searched, runs = stages("cifar")
     assert (len(first), len(searched), len(runs)) == (3 * 2 * 3, 3 * 5 * 3, 3 * 5 * 3)
-    assert {(run.dataset, run.start) for run in runs if run.dataset == "cifar10"} == {("cifar10", "imagenette@300")}
+    assert {(run.dataset, run.pretraining) for run in runs if run.dataset == "cifar10"} == {
+        ("cifar10", "imagenette@300")
+    }
     assert transfer.judged_on(PRESETS["cifar"]) == ["pets", "flowers17"]
     assert transfer.judged_on(PRESETS["paper"]) == [*map(str, PRESETS["paper"].axes["dataset"])]
 
 
 def test_the_paper_preset_is_tables_3_and_4() -> None:
     first, searched, runs = stages("paper")
-    names = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "pets": "Oxford-IIIT Pets",
-             "flowers": "Oxford Flowers-102"}  # fmt: skip
+    names = {
+        "imagenet": "ImageNet",
+        "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
+        "pets": "Oxford-IIIT Pets",
+        "flowers": "Oxford Flowers-102",
+    }
     printed = {row["dataset"]: row for row in paper_table("vit_finetuning")}
     rates = {run_id(run): run.lr for run in searched}
     for run in runs:
@@ -106,32 +120,34 @@ def test_the_paper_preset_is_tables_3_and_4() -> None:
 def test_any_model_of_timm_is_a_column() -> None:
     tag = "timm:vit_base_patch32_224.augreg_in21k"
     alone = plan(EXPERIMENT, ["--preset=cifar", f"--model={tag}", "--image_size=224", "--seeds=1"])
-    assert {(run.model, run.start, run.weights, run.optimizer) for run in alone.all} == {(tag, "", "timm", "sgd")}
+    assert {(run.model, run.pretraining, run.weights, run.optimizer) for run in alone.all} == {(tag, "", "timm", "sgd")}
     assert [run.dataset for run in alone.runs] == ["cifar10", "pets", "flowers17"]
-    assert {run.lr for run in alone.before} == set(transfer.STAGES["cifar"].rates)
+    assert {run.lr for run in alone.upstream} == set(transfer.STAGES["cifar"].rates)
     both = plan(EXPERIMENT, ["--preset=cifar", f"--model=vit-64x4/8,{tag}", "--seeds=1"])
-    assert [run.start for run in both.runs if run.model == tag] == [""] * 3
+    assert [run.pretraining for run in both.runs if run.model == tag] == [""] * 3
     assert len({run_id(run) for run in both.all}) == len(both.all)
     claims = transfer.claims("cifar", both.preset)
     assert all(tag not in str(claim.judge) for claim in claims)
 
 
 def test_what_is_asked_for_goes_over_what_a_data_set_has_of_its_own() -> None:
-    asked = plan(EXPERIMENT, ["--preset=cifar", "--dataset=cifar10", "--start=scratch", "--steps=30", "--lr=0.02"])
-    assert {(run.steps, run.lr, run.train_size, run.start) for run in asked.runs} == {(30, 0.02, 49_000, "")}
-    assert not asked.before
-    from_scratch = plan(EXPERIMENT, ["--preset=cifar", "--dataset=cifar10", "--start=scratch", "--seeds=1"])
+    asked = plan(
+        EXPERIMENT, ["--preset=cifar", "--dataset=cifar10", "--pretraining=scratch", "--steps=30", "--lr=0.02"]
+    )
+    assert {(run.steps, run.lr, run.train_size, run.pretraining) for run in asked.runs} == {(30, 0.02, 49_000, "")}
+    assert not asked.upstream
+    from_scratch = plan(EXPERIMENT, ["--preset=cifar", "--dataset=cifar10", "--pretraining=scratch", "--seeds=1"])
     assert {(run.steps, run.optimizer, run.weight_decay) for run in from_scratch.runs} == {(300, "adamw", 0.1)}
-    assert {run.lr for run in from_scratch.before} == {0.003, 0.01, 0.03}
+    assert {run.lr for run in from_scratch.upstream} == {0.003, 0.01, 0.03}
     tuned = plan(EXPERIMENT, ["--preset=cifar", "--dataset=pets", "--lr=0.02", "--seeds=1"])
     assert {run.lr for run in tuned.runs} == {0.02}
-    assert {run.lr for run in tuned.before} == {0.001, 0.003}  # the rates of pre-training stay
+    assert {run.lr for run in tuned.upstream} == {0.001, 0.003}  # the rates of pre-training stay
 
 
 @pytest.mark.parametrize("start", ["cifar10", "cifar10@", "cifar10@0", "@30", "cifar10@1.5", "mae"])
 def test_a_start_that_is_none_is_refused_in_one_sentence(start: str) -> None:
     with pytest.raises(UserError, match=r"is no pre-training: expected scratch or <data set>@<steps>, such as cifar10"):
-        plan(EXPERIMENT, ["--preset=cpu", f"--start={start}"])
+        plan(EXPERIMENT, ["--preset=cpu", f"--pretraining={start}"])
 
 
 @pytest.mark.parametrize(
@@ -141,15 +157,15 @@ def test_a_start_that_is_none_is_refused_in_one_sentence(start: str) -> None:
 def test_every_seed_takes_the_best_rate_of_seed_0_and_of_equals_the_smallest(
     tmp_path: Path, accuracy: tuple[float | None, ...], chosen: float
 ) -> None:
-    planned = plan(EXPERIMENT, ["--model=vit-64x4/2", "--start=digits-0-4@50", "--seeds=2"])
-    searched = [run for run in planned.before if run.start]
+    planned = plan(EXPERIMENT, ["--model=vit-64x4/2", "--pretraining=digits-0-4@50", "--seeds=2"])
+    searched = [run for run in planned.upstream if run.pretraining]
     assert [run.lr for run in searched] == [0.03, 0.1, 0.3]
     for run, value in zip(searched, accuracy, strict=True):
         folder = RunFolder(tmp_path, run)
         folder.open()
         folder.finish("ok" if value else "diverged", {"val_accuracy": (value, "fraction")}, {})
     for run in planned.runs:
-        assert dependencies.settled(run, RunFolder(tmp_path, run)).lr == chosen
+        assert dependencies.resolve_learning_rate(run, RunFolder(tmp_path, run)).lr == chosen
 
 
 # --- claims ---
@@ -173,7 +189,7 @@ def verdicts(found: Table, name: str) -> dict[str, str]:
 
 def of_cifar(small: tuple[float, float, float], large: tuple[float, float, float]) -> Table:
     """Returns the accuracies of base ViT, larger ViT and BiT after the two pre-trainings."""
-    names, (first, second) = map(str, PRESETS["cifar"].axes["model"]), map(str, PRESETS["cifar"].axes["start"])
+    names, (first, second) = map(str, PRESETS["cifar"].axes["model"]), map(str, PRESETS["cifar"].axes["pretraining"])
     return table(
         {
             (model, start, dataset): value + 0.1 * (dataset == "pets")
@@ -218,15 +234,15 @@ def test_pre_training_pays_if_it_does_for_every_model(scratch: float, expected: 
 @pytest.mark.parametrize("large", ["ImageNet-21k", "JFT-300M"])
 def test_the_paper_s_own_table_5_bears_out_its_claims(large: str) -> None:
     """L below B after ImageNet, above after JFT-300M, for both patch sizes; ImageNet-21k is in between."""
-    starts = dict(zip(("ImageNet", large), map(str, PRESETS["paper"].axes["start"]), strict=True))
+    starts = dict(zip(("ImageNet", large), map(str, PRESETS["paper"].axes["pretraining"]), strict=True))
     values = {
         (
             str(row.settings["model"]).lower(),
-            starts[str(row.settings["start"])],
+            starts[str(row.settings["pretraining"])],
             str(row.settings["dataset"]),
         ): row.value
         for row in paper_table_5().rows
-        if row.settings["start"] in starts and row.settings["dataset"] in AVERAGED
+        if row.settings["pretraining"] in starts and row.settings["dataset"] in AVERAGED
     }
     found = verdicts(table(values, "paper", noise=1e-4), "paper")
     for model in ("vit-l/16", "vit-l/32"):
@@ -236,12 +252,12 @@ def test_the_paper_s_own_table_5_bears_out_its_claims(large: str) -> None:
 
 def test_the_paper_s_own_table_2_bears_out_its_claim() -> None:
     names = {"ViT-L/16": "vit-l/16", "ViT-H/14": "vit-h/14", "BiT-L ResNet152x4": "bit-r152x4"}
-    start = str(PRESETS["paper"].axes["start"][-1])
+    start = str(PRESETS["paper"].axes["pretraining"][-1])
     values = {
         (names[str(row.settings["model"])], start, str(row.settings["dataset"])): row.value
         for row in paper_table_2().rows
         if row.settings["model"] in names
-        and row.settings["start"] == "JFT-300M"
+        and row.settings["pretraining"] == "JFT-300M"
         and row.settings["dataset"] in AVERAGED
     }
     assert verdicts(table(values, "paper", noise=1e-4), "paper")[GOOD] == HOLDS
@@ -260,10 +276,10 @@ def test_the_paper_s_numbers_stand_beside_the_claims() -> None:
 
 @pytest.mark.slow
 def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path], tmp_path: Path) -> None:
-    chosen = ["--model=vit-32x1/2,bit-r8x0.15", "--start=scratch,digits-0-4@2"]
+    chosen = ["--model=vit-32x1/2,bit-r8x0.15", "--pretraining=scratch,digits-0-4@2"]
     folder = smoke(EXPERIMENT, *chosen, "--precision=fp32")
     found = Table.read(folder / "table.csv")
-    assert {row.settings["start"] for row in found.rows} == {"", "digits-0-4@2"}
+    assert {row.settings["pretraining"] for row in found.rows} == {"", "digits-0-4@2"}
     rates = {row.value for row in found.rows if row.metric == "lr"}
     assert rates <= {0.003, 0.01, 0.03}
     flops = {row.settings["model"] for row in found.rows if row.metric == "pretraining_flops" and row.value > 0}

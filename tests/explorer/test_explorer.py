@@ -175,8 +175,9 @@ def test_the_most_layers_that_fit_stay_evenly_spread(sizes: list[int], room: int
         assert chosen
 
 
-def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                     capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_page_stays_below_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = write.write(options(model="vit-32x4/1", images=6, out=str(tmp_path / "whole.html")))
     capsys.readouterr()
     limit = 500_000 + int(0.6 * whole.stat().st_size)  # half a megabyte is kept for the page itself
@@ -329,9 +330,9 @@ def test_own_images_of_any_kind(tmp_path: Path) -> None:
     Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20)).save(grey)
     Image.new("RGB", (30, 90), (10, 200, 10)).save(tall)
     Image.new("L", (6000, 4000), 7).save(huge)
-    shown = write.content(write.read(
-        ["--model=vit-32x2/8", "--image_size=112", f"--files={grey},{tall},{huge}", "--images=1"]
-    ))  # fmt: skip
+    shown = write.content(
+        write.read(["--model=vit-32x2/8", "--image_size=112", f"--files={grey},{tall},{huge}", "--images=1"])
+    )
     assert [image["name"] for image in shown["images"]] == ["grey.png", "tall.jpg", "huge.png"]
     assert [_opened(image["picture"]).shape for image in shown["images"]] == [(112, 112, 3)] * 3
     assert all(image["label"] == "" and image["predicted"] is None for image in shown["images"])
@@ -371,8 +372,9 @@ def test_own_images_of_any_kind(tmp_path: Path) -> None:
         (["--model=a,b"], "--model takes one value"),
     ],
 )
-def test_errors_are_one_sentence(tokens: list[str], sentence: str | None, tmp_path: Path,
-                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_errors_are_one_sentence(
+    tokens: list[str], sentence: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.png").write_text("no image")
     torch.save(models.build("vit-32x3/4", image_size=8, classes=10).state_dict(), tmp_path / "other.ckpt")

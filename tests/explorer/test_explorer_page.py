@@ -34,13 +34,23 @@ class Browser:
         to_read, self._out = os.pipe()
         self._in, to_write = os.pipe()
         assert CHROMIUM is not None
-        options = ["--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                   "--remote-debugging-pipe", "--disable-background-networking", "--disable-dev-shm-usage",
-                   f"--user-data-dir={profile}"]  # fmt: skip
+        options = [
+            "--headless",
+            "--hide-scrollbars",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--remote-debugging-pipe",
+            "--disable-background-networking",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={profile}",
+        ]
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}', CHROMIUM, *options, "about:blank"],
-            pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_read)
         os.close(to_write)
         self._buffer, self._number, self._session = b"", 0, ""
@@ -110,8 +120,18 @@ class Browser:
 
     def key(self, name: str) -> None:
         """Presses a key."""
-        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9, "Enter": 13,
-                 "Home": 36, "End": 35, "PageUp": 33, "PageDown": 34}  # fmt: skip
+        codes = {
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Tab": 9,
+            "Enter": 13,
+            "Home": 36,
+            "End": 35,
+            "PageUp": 33,
+            "PageDown": 34,
+        }
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=codes[name])
 

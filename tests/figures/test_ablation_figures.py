@@ -42,9 +42,16 @@ def ablation(seeds: int, metrics: tuple[str, ...] = ("few_shot_5", "test_accurac
         if seeds
     ]
     return ablation_figure(
-        rows, VERDICTS, variants=VARIANTS, readings=READINGS, paper_title="(c) Paper: 5-shot [%]", margin=0.015,
-        preset="cpu", notes=[NOTE], width=width,
-    )  # fmt: skip
+        rows,
+        VERDICTS,
+        variants=VARIANTS,
+        readings=READINGS,
+        paper_title="(c) Paper: 5-shot [%]",
+        margin=0.015,
+        preset="cpu",
+        notes=[NOTE],
+        width=width,
+    )
 
 
 def rates(seeds: int, lost: frozenset[tuple[str, float]] = frozenset(), width: float = 5.5) -> Figure:

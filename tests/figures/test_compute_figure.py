@@ -36,7 +36,7 @@ def rows(
 ) -> list[Row]:
     found = []
     for model, count, dataset, seed in itertools.product(FORWARD, steps, datasets, range(seeds)):
-        settings = {"model": model, "start": f"cifar10@{count}", "dataset": dataset}
+        settings = {"model": model, "pretraining": f"cifar10@{count}", "dataset": dataset}
         compute = 3 * 64 * count * FORWARD[model]
         value = 0.3 + 0.15 * math.log10(compute / 1e11) + 0.05 * DATASETS.index(dataset) + 0.01 * seed
         row = Row("compute_accuracy", preset, "r", settings, seed, "ok", METRIC, value, "fraction")
@@ -48,7 +48,7 @@ def figure(found: list[Row], datasets: tuple[str, ...] = DATASETS, width: float 
     notes = ("the networks of the preset and their lengths of pre-training; " * 3,)
     return compute_figure(
         Table(found), VERDICTS, metric=METRIC, datasets=datasets, preset="cifar", notes=notes, width=width
-    )  # fmt: skip
+    )
 
 
 def lost(found: list[Row], share: int) -> list[Row]:
@@ -134,8 +134,11 @@ def test_the_paper_s_18_points_are_drawn_by_the_same_code() -> None:
 
 def test_points_on_the_front_of_their_family_are_filled() -> None:
     paper = figure([]).axes[2]
-    filled = {round(float(line.get_xdata()[0])): line.get_markerfacecolor() != "white" for line in paper.lines
-              if len(line.get_xdata()) == 1}  # fmt: skip
+    filled = {
+        round(float(line.get_xdata()[0])): line.get_markerfacecolor() != "white"
+        for line in paper.lines
+        if len(line.get_xdata()) == 1
+    }
     assert [filled[flops] for flops in (55, 196, 224)] == [True, True, False]  # ViT-B/16 is below ViT-L/32
 
 

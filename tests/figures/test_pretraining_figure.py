@@ -34,18 +34,30 @@ VERDICTS = (
 def drawn(seeds: int, width: float | None = 5.5, groups: tuple[Group, ...] = GROUPS, lost: int = 0) -> Figure:
     rows = [
         SummaryRow(
-            "x", "cpu", {"start": start, "policy": group.policy, "train_size": group.size}, group.metric, "fraction",
-            t_interval([value + 0.1 * index + 0.01 * seed for seed in range(seeds)]), lost if start == "mae" else 0,
+            "x",
+            "cpu",
+            {"pretraining": start, "budget": group.budget, "train_size": group.size},
+            group.metric,
+            "fraction",
+            t_interval([value + 0.1 * index + 0.01 * seed for seed in range(seeds)]),
+            lost if start == "mae" else 0,
         )
         for index, group in enumerate(groups)
         for start, value in STARTS.items()
-        if seeds and not ("@" in start and group.policy == "steps" and group.size == 49000)
-    ]  # fmt: skip
+        if seeds and not ("@" in start and group.budget == "steps" and group.size == 49000)
+    ]
     curves = [groups[0], *groups[2:]]
     return pretraining_figure(
-        rows, VERDICTS, origins=ORIGINS, groups=groups, lengths=LENGTHS, curves=curves, preset="cpu",
-        notes=["pre-training takes 1,200 steps on 49,000 images, fine-tuning 300; " * 3], width=width,
-    )  # fmt: skip
+        rows,
+        VERDICTS,
+        origins=ORIGINS,
+        groups=groups,
+        lengths=LENGTHS,
+        curves=curves,
+        preset="cpu",
+        notes=["pre-training takes 1,200 steps on 49,000 images, fine-tuning 300; " * 3],
+        width=width,
+    )
 
 
 def written(found: Figure) -> str:
@@ -67,9 +79,13 @@ def test_the_panels_show_ours_and_the_paper_s_numbers() -> None:
     dots = {axes.get_title(loc="left"): axes for axes in found.axes}
     names = [name.replace("\n", " ") for name in dots]
     assert names == [
-        "(a) Fine-tuned, 100 labels [%]", "(b) Fine-tuned, 49,000 labels [%]", "(c) 5-shot, frozen [%]",
-        "(d) Linear, frozen [%]", "(f) Paper: ImageNet [%]", "(e) Accuracy against steps of pre-training [%]",
-    ]  # fmt: skip
+        "(a) Fine-tuned, 100 labels [%]",
+        "(b) Fine-tuned, 49,000 labels [%]",
+        "(c) 5-shot, frozen [%]",
+        "(d) Linear, frozen [%]",
+        "(f) Paper: ImageNet [%]",
+        "(e) Accuracy against steps of pre-training [%]",
+    ]
     first, *_, paper, curves = found.axes
     marks = [line.get_xdata()[0] for line in first.lines if line.get_marker() != "None"]
     assert marks == pytest.approx([41, 61, 51, 53])

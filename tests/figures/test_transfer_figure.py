@@ -35,7 +35,7 @@ def rows() -> list[Row]:
     ):
         if start.startswith(dataset) or model.startswith("timm:") == bool(start):
             continue
-        settings = {"model": model, "start": start, "dataset": dataset}
+        settings = {"model": model, "pretraining": start, "dataset": dataset}
         value = 0.5 + 0.1 * index + 0.05 * place + 0.01 * (seed - 1)
         row = Row("transfer", "cifar", "r", settings, seed, "ok", "test_accuracy", value, "fraction")
         found += [row, replace(row, metric="pretraining_flops", value=1.25e13 * (seed + 1) / 2, unit="FLOPs")]
@@ -44,9 +44,15 @@ def rows() -> list[Row]:
 
 def figure(found: list[Row], width: float | None = None) -> Figure:
     return transfer_figure(
-        Table(found), VERDICTS, starts=STARTS, models=MODELS, datasets=("cifar10", "pets", "flowers"), preset="cifar",
-        notes=("what was done; " * 5,), width=width,
-    )  # fmt: skip
+        Table(found),
+        VERDICTS,
+        starts=STARTS,
+        models=MODELS,
+        datasets=("cifar10", "pets", "flowers"),
+        preset="cifar",
+        notes=("what was done; " * 5,),
+        width=width,
+    )
 
 
 def texts(found: Figure) -> list[Text]:

@@ -189,8 +189,10 @@ def test_sizes_before_fetching(server: Any) -> None:
     assert download.size_of(Remote("http://127.0.0.1:9/x", "x", 12, MD5)) == 12
     assert download.size_of(Remote("http://127.0.0.1:9/x", "x", None, MD5)) is None
     assert [download.megabytes(size) for size in (None, 5_040_000, 791_918_971)] == [
-        "of unknown size", "of 5.0 MB", "of 792 MB",
-    ]  # fmt: skip
+        "of unknown size",
+        "of 5.0 MB",
+        "of 792 MB",
+    ]
 
 
 def test_progress_is_told(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,9 +152,18 @@ def test_real_data_stream_the_same_with_and_without_workers(real_data: Path, tmp
     seen = []
     for workers in (0, 2):
         made = data.datamodule(
-            name, image_size=32, train_size=60, seed=0, global_batch=30, steps=2, augmentation="inception",
-            data_root=real_data, cache=tmp_path, eval_batch=30, workers=workers,
-        )  # fmt: skip
+            name,
+            image_size=32,
+            train_size=60,
+            seed=0,
+            global_batch=30,
+            steps=2,
+            augmentation="inception",
+            data_root=real_data,
+            cache=tmp_path,
+            eval_batch=30,
+            workers=workers,
+        )
         batches = [*made.train_dataloader(), next(iter(made.val_dataloader()))]
         assert all(batch.images.shape == (30, 3, 32, 32) for batch in batches)
         seen.append(batches)

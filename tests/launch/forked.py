@@ -64,9 +64,12 @@ class Forked:
 
     def __init__(self, root: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.forked"], cwd=root, text=True, stdin=subprocess.PIPE,
+            [sys.executable, "-m", "tests.launch.forked"],
+            cwd=root,
+            text=True,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        )  # fmt: skip
+        )
         self.running: set[int] = set()
 
     def order(self, **order: Any) -> int:

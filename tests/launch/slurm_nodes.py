@@ -132,13 +132,21 @@ def _write(folder: Path) -> None:
 
 def _start(folder: Path, environment: Mapping[str, str]) -> list[subprocess.Popen[bytes]]:
     """Returns the services, started in the foreground so that they are ours to end."""
-    munge = [f"--{name}-file={folder}/{path}" for name, path in (
-        ("key", "etc/munge.key"), ("pid", "run/munged.pid"), ("log", "log/munged.log"), ("seed", "run/munged.seed"),
-    )]  # fmt: skip
+    munge = [
+        f"--{name}-file={folder}/{path}"
+        for name, path in (
+            ("key", "etc/munge.key"),
+            ("pid", "run/munged.pid"),
+            ("log", "log/munged.log"),
+            ("seed", "run/munged.seed"),
+        )
+    ]
     commands = [
         ["munged", "--foreground", "--force", f"--socket={folder}/run/munge.sock", *munge],
-        ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"],
-    ]  # fmt: skip
+        ["slurmctld", "-D"],
+        ["slurmd", "-D", "-N", "n1"],
+        ["slurmd", "-D", "-N", "n2"],
+    ]
     started = []
     for command in commands:
         with (folder / "log" / f"{command[0]}{len(started)}.out.log").open("wb") as log:
@@ -174,9 +182,12 @@ def two_nodes(folder: Path) -> Iterator[Cluster]:
     _write(folder)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
     environment = {
-        **kept, "PATH": SBIN, "SLURM_CONF": f"{folder}/etc/slurm.conf", "MASTER_ADDR": "127.0.0.1",
+        **kept,
+        "PATH": SBIN,
+        "SLURM_CONF": f"{folder}/etc/slurm.conf",
+        "MASTER_ADDR": "127.0.0.1",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     cluster = Cluster(folder, environment)
     services = _start(folder, environment)
     try:

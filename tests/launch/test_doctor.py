@@ -111,8 +111,13 @@ def test_gpus_and_what_ranks_talk_by() -> None:
 
 
 def test_partitions_are_named_as_make_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in {"sinfo": "echo 'gpu*|up|12|2-00:00:00|gpu:a100:4'; echo 'cpu|up|3|1:00:00|(null)'",
-                       "sbatch": "", "squeue": "", "scontrol": "", "srun": ""}.items():  # fmt: skip
+    for name, text in {
+        "sinfo": "echo 'gpu*|up|12|2-00:00:00|gpu:a100:4'; echo 'cpu|up|3|1:00:00|(null)'",
+        "sbatch": "",
+        "squeue": "",
+        "scontrol": "",
+        "srun": "",
+    }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

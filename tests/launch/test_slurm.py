@@ -38,9 +38,18 @@ LAUNCH = Launch(engine="slurm", partition="p", time_limit="4:00:00", sbatch="--a
 
 def test_an_array_asks_for_one_task_a_node_and_the_cores_of_its_runs() -> None:
     found = options(replace(LAUNCH, jobs=3, devices=2), Request("depth", 8, gpus=False, after=("5", "6")), Path("/o"))
-    for word in ("--array=0-7", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=6", "--partition=p",
-                 "--open-mode=append", "--signal=USR1@60", "--dependency=afterany:5:6", "--requeue",
-                 "--output=/o/%A_%a.log"):  # fmt: skip
+    for word in (
+        "--array=0-7",
+        "--nodes=1",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=6",
+        "--partition=p",
+        "--open-mode=append",
+        "--signal=USR1@60",
+        "--dependency=afterany:5:6",
+        "--requeue",
+        "--output=/o/%A_%a.log",
+    ):
         assert word in found
     assert not any(item.startswith("--gres") for item in found)
     assert found.index("--time=4:00:00") < found.index("--time=1:00:00")  # SLURM takes the last, the person's own
@@ -104,12 +113,18 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     return stand_in
 
 
-@pytest.mark.parametrize(("code", "state", "requeued"), [
-    (0, "RUNNING:None", False), (1, "RUNNING:None", False), (99, "RUNNING:None", True),
-    (143, "RUNNING:None", True),  # pre-empted before it could listen
-    (99, "COMPLETING:None", False),  # cancelled by a person
-    (99, "COMPLETING:TimeLimit", True), (99, "", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "state", "requeued"),
+    [
+        (0, "RUNNING:None", False),
+        (1, "RUNNING:None", False),
+        (99, "RUNNING:None", True),
+        (143, "RUNNING:None", True),  # pre-empted before it could listen
+        (99, "COMPLETING:None", False),  # cancelled by a person
+        (99, "COMPLETING:TimeLimit", True),
+        (99, "", True),
+    ],
+)
 def test_the_script_outlives_a_signal_and_requeues_what_is_to_be_continued(
     tmp_path: Path, commands: Callable[[str, str], None], code: int, state: str, requeued: bool
 ) -> None:
@@ -139,12 +154,22 @@ def test_a_trial_of_an_agent_goes_on_after_a_restart_as_the_same_run(
     tmp_path: Path, commands: Callable[[str, str], None]
 ) -> None:
     commands("python", f'exec {sys.executable} "$@"')
-    commands("wandb", 'echo "$@" >> wandb.txt; export WANDB_RUN_ID=abc WANDB_SWEEP_ID=s\n'
-             "python -m experiments.data_scaling --preset=smoke --lr=0.001 || true")  # fmt: skip
-    commands("srun", 'echo "$WANDB_RUN_ID $WANDB_SWEEP_ID [$WANDB_RESUME] [$VISION_REPRO_TRIAL] $@" >> srun.txt\n'
-             "exit $(cat code)")  # fmt: skip
-    job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "SLURM_NTASKS": "4",
-           "SLURM_NNODES": "2"}  # fmt: skip
+    commands(
+        "wandb",
+        'echo "$@" >> wandb.txt; export WANDB_RUN_ID=abc WANDB_SWEEP_ID=s\n'
+        "python -m experiments.data_scaling --preset=smoke --lr=0.001 || true",
+    )
+    commands(
+        "srun",
+        'echo "$WANDB_RUN_ID $WANDB_SWEEP_ID [$WANDB_RESUME] [$VISION_REPRO_TRIAL] $@" >> srun.txt\nexit $(cat code)',
+    )
+    job = {
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "1",
+        "SLURM_NTASKS": "4",
+        "SLURM_NNODES": "2",
+    }
     codes = []
     for code in ("99", "143", "0"):
         (tmp_path / "code").write_text(code)
@@ -154,11 +179,15 @@ def test_a_trial_of_an_agent_goes_on_after_a_restart_as_the_same_run(
         codes.append(process.returncode)
     assert codes[1:] == [143, 0]
     assert (tmp_path / "wandb.txt").read_text() == "agent --count 1 --forward-signals me/p/s\n"
-    tail = (f"--kill-on-bad-exit=0 {sys.executable} -m experiments.data_scaling --preset=smoke --lr=0.001 "
-            "--num_nodes=2 --devices=2")  # fmt: skip
+    tail = (
+        f"--kill-on-bad-exit=0 {sys.executable} -m experiments.data_scaling --preset=smoke --lr=0.001 "
+        "--num_nodes=2 --devices=2"
+    )
     assert (tmp_path / "srun.txt").read_text().splitlines() == [
-        f"abc s [] [] {tail}", f"abc s [allow] [] {tail}", f"abc s [allow] [] {tail}"
-    ]  # fmt: skip
+        f"abc s [] [] {tail}",
+        f"abc s [allow] [] {tail}",
+        f"abc s [allow] [] {tail}",
+    ]
     assert (tmp_path / "scontrol.txt").read_text() == "requeue 7_1\n" * 2
     assert list((tmp_path / "outputs/trials").iterdir()) == []
 
@@ -347,8 +376,8 @@ def test_a_job_comes_back_before_its_time_limit_and_after_being_cancelled_does_n
     """SLURM tells of a limit of one minute at once; what is told saves for a second and ends with code 99."""
     (tmp_path / "train").write_text(
         "trap 'sleep 1; exit 99' TERM USR1\n[ -z \"$SLURM_RESTART_COUNT\" ] || exit 0\n"
-        'echo trains; for i in {1..3000}; do sleep 0.1; done\n'
-    )  # fmt: skip
+        "echo trains; for i in {1..3000}; do sleep 0.1; done\n"
+    )
     (tmp_path / "runs").write_text("a\nb\n")
     numbers = []
     for limit in ("1", "10"):
@@ -375,9 +404,12 @@ def test_an_array_is_followed_stopped_continued_and_collected(
 ) -> None:
     command = [sys.executable, "-m", "experiments.data_scaling", *ARRAY, f"--out={tmp_path}"]
     more = ["--engine=slurm", "--partition=main", "--tasks=2"]
-    with (tmp_path / "follow.log").open("w") as log, subprocess.Popen(
-        [*command, *more], cwd=ROOT, env=dict(cluster.environment), stdout=log, stderr=log
-    ) as follower:  # fmt: skip
+    with (
+        (tmp_path / "follow.log").open("w") as log,
+        subprocess.Popen(
+            [*command, *more], cwd=ROOT, env=dict(cluster.environment), stdout=log, stderr=log
+        ) as follower,
+    ):
         try:
             element = _stop_one(tmp_path, cluster, follower)
             code = follower.wait(RUN_SECONDS)
@@ -425,8 +457,9 @@ def test_two_nodes_train_together_are_pre_empted_and_end_bitwise_as_one_machine(
     folder = tmp_path / "data_scaling" / "runs" / expected
     wait_for(cluster, (folder / "config.yaml").exists, tmp_path, lambda: cluster.is_over(element))
     # A job of more importance takes both nodes.
-    first = cluster.run("sbatch", "--parsable", "--partition=hi", "--nodes=2", "--exclusive", "--output=/dev/null",
-                        "--wrap=sleep 1").strip()  # fmt: skip
+    first = cluster.run(
+        "sbatch", "--parsable", "--partition=hi", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"
+    ).strip()
     wait_until(cluster, element, "PENDING", tmp_path)
     wait_until(cluster, first, "COMPLETED", tmp_path)
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] < 480
@@ -448,14 +481,25 @@ def test_a_trial_of_a_sweep_trains_on_two_nodes_is_stopped_and_goes_on_as_the_sa
     sweep["parameters"] = {name: {"value": yaml.safe_load(value) if value else ""} for name, _, value in words}
     server.on_upsertsweep({"config": yaml.safe_dump(sweep), "projectName": "p"})
     variables = server.environment | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{cluster.environment['PATH']}", "WANDB_DIR": str(tmp_path),
-        "VISION_REPRO_TRIALS": str(tmp_path / "trials"), "VISION_REPRO_CACHE": str(tmp_path / "cache"),
-    }  # fmt: skip
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{cluster.environment['PATH']}",
+        "WANDB_DIR": str(tmp_path),
+        "VISION_REPRO_TRIALS": str(tmp_path / "trials"),
+        "VISION_REPRO_CACHE": str(tmp_path / "cache"),
+    }
     number = cluster.run(
-        "sbatch", "--parsable", "--array=1-1", "--partition=main", "--nodes=2", "--cpus-per-task=1", "--time=20",
-        f"--chdir={ROOT}", f"--output={tmp_path}/%A_%a.log", str(ROOT / "sweeps/agent.sbatch"), f"{ENTITY}/p/sweep0",
+        "sbatch",
+        "--parsable",
+        "--array=1-1",
+        "--partition=main",
+        "--nodes=2",
+        "--cpus-per-task=1",
+        "--time=20",
+        f"--chdir={ROOT}",
+        f"--output={tmp_path}/%A_%a.log",
+        str(ROOT / "sweeps/agent.sbatch"),
+        f"{ENTITY}/p/sweep0",
         **variables,
-    ).strip()  # fmt: skip
+    ).strip()
     element = f"{number}_1"
     runs = tmp_path / "data_scaling" / "runs"
     wait_for(cluster, lambda: list(runs.glob("*/config.yaml")), tmp_path, lambda: cluster.is_over(element))

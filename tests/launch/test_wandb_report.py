@@ -123,9 +123,14 @@ def test_columns_have_one_type_each() -> None:
     ],
 )
 def test_one_sentence_says_that_nothing_was_logged(
-    mode: str, enabled: bool, installed: bool, word: str,
-    outcome: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    mode: str,
+    enabled: bool,
+    installed: bool,
+    word: str,
+    outcome: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setattr(wandb_report, "_carried_out", lambda *_: pytest.fail("a process was started"))
     if not installed:
@@ -293,7 +298,7 @@ def test_the_address_is_in_the_provenance_of_the_run(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vision_repro.training import run
-    from vision_repro.training.recorder import Place
+    from vision_repro.training.recorder import RunContext
 
     class Fake(tracking.Tracker):
         def address(self) -> str:
@@ -302,10 +307,16 @@ def test_the_address_is_in_the_provenance_of_the_run(
     monkeypatch.setattr(run, "Tracker", Fake)
     config = RunConfig(model="vit-32x4/2", train_size=20, steps=2, evaluations=1, global_batch=4, shots="", lr=0.001)
     folder = RunFolder(tmp_path, config)
-    place = Place(
-        folder=folder, launch=Launch(wandb="off"), cache=tmp_path / "cache", settings=("model",), precision="fp32",
-        why_precision="", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+    place = RunContext(
+        folder=folder,
+        launch=Launch(wandb="off"),
+        cache=tmp_path / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
     run.execute(config, place)
     facts = json.loads((folder.path / "provenance.json").read_text())
     assert facts.get("wandb_url", "") == address

@@ -127,9 +127,13 @@ class Server:
     def environment(self) -> dict[str, str]:
         """What a client needs."""
         return {
-            "WANDB_MODE": "online", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false",
-            "WANDB_INIT_TIMEOUT": "20", "WANDB_FINISH_TIMEOUT": "20",
-        }  # fmt: skip
+            "WANDB_MODE": "online",
+            "WANDB_BASE_URL": self.url,
+            "WANDB_API_KEY": KEY,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_INIT_TIMEOUT": "20",
+            "WANDB_FINISH_TIMEOUT": "20",
+        }
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the reply to a POST."""
@@ -162,10 +166,18 @@ class Server:
         teams = {"edges": [{"node": {"name": ENTITY}}]}
         return {
             "viewer": {
-                "id": "1", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "email": "x@localhost", "flags": "{}",
-                "admin": False, "deletedAt": None, "teams": teams, "apiKeys": {"edges": []},
+                "id": "1",
+                "entity": ENTITY,
+                "username": ENTITY,
+                "name": ENTITY,
+                "email": "x@localhost",
+                "flags": "{}",
+                "admin": False,
+                "deletedAt": None,
+                "teams": teams,
+                "apiKeys": {"edges": []},
             }
-        }  # fmt: skip
+        }
 
     def on_serverfeaturesquery(self, given: dict[str, Any]) -> Any:
         version = {"max_cli_version": "99.0.0"}
@@ -188,11 +200,21 @@ class Server:
         sweep = self.sweeps[name]
         nodes = [{"node": self.node(run)} for run in self.of_sweep(name)]
         found = {
-            "id": name, "name": name, "method": sweep["config"]["method"], "state": sweep["state"], "description": None,
-            "config": yaml.safe_dump(sweep["config"]), "createdAt": TIME, "heartbeatAt": TIME, "updatedAt": TIME,
-            "earlyStopJobRunning": False, "bestLoss": None, "controller": None, "scheduler": None,
+            "id": name,
+            "name": name,
+            "method": sweep["config"]["method"],
+            "state": sweep["state"],
+            "description": None,
+            "config": yaml.safe_dump(sweep["config"]),
+            "createdAt": TIME,
+            "heartbeatAt": TIME,
+            "updatedAt": TIME,
+            "earlyStopJobRunning": False,
+            "bestLoss": None,
+            "controller": None,
+            "scheduler": None,
             "runs": {"edges": nodes},
-        }  # fmt: skip
+        }
         return {"project": {"sweep": found}}
 
     def on_getsweepstate(self, given: dict[str, Any]) -> Any:
@@ -200,10 +222,18 @@ class Server:
 
     def node(self, run: Run) -> dict[str, Any]:
         return {
-            "name": run.name, "state": run.state, "config": json.dumps(run.config), "exitcode": None,
-            "shouldStop": False, "heartbeatAt": TIME, "failed": run.state == "failed", "stopped": False,
-            "running": run.state == "running", "summaryMetrics": json.dumps(run.summary), "sampledHistory": [[]],
-        }  # fmt: skip
+            "name": run.name,
+            "state": run.state,
+            "config": json.dumps(run.config),
+            "exitcode": None,
+            "shouldStop": False,
+            "heartbeatAt": TIME,
+            "failed": run.state == "failed",
+            "stopped": False,
+            "running": run.state == "running",
+            "summaryMetrics": json.dumps(run.summary),
+            "sampledHistory": [[]],
+        }
 
     def of_sweep(self, name: str) -> list[Run]:
         return [run for run in self.runs.values() if run.sweep == name]
@@ -261,9 +291,14 @@ class Server:
             return {"model": {**found, "bucket": None}}
         tail = json.dumps([json.dumps(row) for _, row in sorted(run.history.items())][-1:])
         more = {
-            "summaryMetrics": json.dumps(run.summary), "historyTail": tail, "eventsTail": "[]", "logLineCount": 0,
-            "eventsLineCount": 0, "tags": [], "wandbConfig": json.dumps({"t": {"value": 1}}),
-        }  # fmt: skip
+            "summaryMetrics": json.dumps(run.summary),
+            "historyTail": tail,
+            "eventsTail": "[]",
+            "logLineCount": 0,
+            "eventsLineCount": 0,
+            "tags": [],
+            "wandbConfig": json.dumps({"t": {"value": 1}}),
+        }
         return {"model": {**found, "bucket": {**bucket(run, "p"), **more}}}
 
     def on_createrunfiles(self, given: dict[str, Any]) -> Any:
@@ -279,7 +314,14 @@ def project(name: str) -> dict[str, Any]:
 def bucket(run: Run, name: str) -> dict[str, Any]:
     """Returns a run as replies have it."""
     return {
-        "id": run.name, "name": run.name, "displayName": run.display or run.name, "description": "",
-        "config": json.dumps(run.config), "sweepName": run.sweep or None, "project": project(name),
-        "historyLineCount": len(run.history), "createdAt": TIME, "updatedAt": TIME,
-    }  # fmt: skip
+        "id": run.name,
+        "name": run.name,
+        "displayName": run.display or run.name,
+        "description": "",
+        "config": json.dumps(run.config),
+        "sweepName": run.sweep or None,
+        "project": project(name),
+        "historyLineCount": len(run.history),
+        "createdAt": TIME,
+        "updatedAt": TIME,
+    }

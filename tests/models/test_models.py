@@ -200,9 +200,14 @@ def test_trains_two_steps_through_the_classifier(name: str, image_size: int) -> 
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = Classifier(model, lr=1e-3, weight_decay=0.1, steps=2, warmup=0.0)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
     trainer.fit(task, datamodule=pictures(image_size))
     assert trainer.global_step == 2
     assert task.take_train_loss().isfinite()

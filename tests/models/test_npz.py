@@ -22,8 +22,17 @@ def drawer(seed: int = 0, scale: float = 0.2) -> Callable[..., np.ndarray[Any, A
     return lambda *shape: (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
-def vit_arrays(width: int = 32, depth: int = 2, heads: int = 2, patch: int = 2, tokens: int = 17, inputs: int = 3,
-               classes: int = 5, hidden: bool = False, class_token: bool = True) -> Arrays:  # fmt: skip
+def vit_arrays(
+    width: int = 32,
+    depth: int = 2,
+    heads: int = 2,
+    patch: int = 2,
+    tokens: int = 17,
+    inputs: int = 3,
+    classes: int = 5,
+    hidden: bool = False,
+    class_token: bool = True,
+) -> Arrays:
     """The names and shapes of google-research/vision_transformer, vit_jax/models_vit.py."""
     draw, each = drawer(), width // heads
     arrays = {"embedding/kernel": draw(patch, patch, inputs, width), "embedding/bias": draw(width)}

@@ -126,11 +126,21 @@ def test_the_best_numbers_of_table_2_have_larger_images() -> None:
 
 def test_every_row_of_table_3_is_reached_and_has_the_computed_steps() -> None:
     ours = {
-        "ViT-B/16": "vit-b/16", "ViT-B/32": "vit-b/32", "ViT-L/16": "vit-l/16", "ViT-L/32": "vit-l/32",
-        "ViT-H/14": "vit-h/14", "ResNet50x1": "bit-r50x1", "ResNet50x2": "bit-r50x2", "ResNet101x1": "bit-r101x1",
-        "ResNet152x1": "bit-r152x1", "ResNet152x2": "bit-r152x2", "R50x1+ViT-B/16": "r50+vit-b/16",
-        "R50x1+ViT-B/32": "r50+vit-b/32", "R50x1+ViT-L/32": "r50+vit-l/32", "R50x1+ViT-L/16": "r50+vit-l/16",
-    }  # fmt: skip
+        "ViT-B/16": "vit-b/16",
+        "ViT-B/32": "vit-b/32",
+        "ViT-L/16": "vit-l/16",
+        "ViT-L/32": "vit-l/32",
+        "ViT-H/14": "vit-h/14",
+        "ResNet50x1": "bit-r50x1",
+        "ResNet50x2": "bit-r50x2",
+        "ResNet101x1": "bit-r101x1",
+        "ResNet152x1": "bit-r152x1",
+        "ResNet152x2": "bit-r152x2",
+        "R50x1+ViT-B/16": "r50+vit-b/16",
+        "R50x1+ViT-B/32": "r50+vit-b/32",
+        "R50x1+ViT-L/32": "r50+vit-l/32",
+        "R50x1+ViT-L/16": "r50+vit-l/16",
+    }
     names = {paper: name for name, paper in h.PRETRAINING_SETS.items()}
     rows = paper_table("vit_pretraining")
     assert len(rows) == 26

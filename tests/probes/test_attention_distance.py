@@ -19,8 +19,12 @@ assert _spec.loader is not None
 shared: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(shared)
 KINDS, Stub, peaky, pixels, slow_layers = (
-    shared.KINDS, shared.Stub, shared.peaky, shared.pixels, shared.slow_layers,
-)  # fmt: skip
+    shared.KINDS,
+    shared.Stub,
+    shared.peaky,
+    shared.pixels,
+    shared.slow_layers,
+)
 
 # grid, patch [pixels], without and with a class token that takes its uniform share [pixels]; counted independently
 UNIFORM = (

@@ -13,7 +13,7 @@ from vision_repro.config import FRESH, Launch, RunConfig
 from vision_repro.probes import cost, named
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 # LeNet-5 on 32 pixels (LeCun et al. 1998, II.B, with plain pooling and all 16 x 6 kernels): weights, biases, taps.
 WEIGHTS = 25 * 6 + 25 * 6 * 16 + 25 * 16 * 120 + 120 * 84 + 84 * 10
@@ -26,25 +26,38 @@ def test_lenet_costs_what_its_closed_form_says(compiled: bool) -> None:
     model = models.build("lenet5", image_size=32, classes=10)
     if compiled:
         model.compile()
-    found = cost.of_task(SimpleNamespace(model=model), SimpleNamespace(image_size=32))
+    found = cost.measure_task(SimpleNamespace(model=model), SimpleNamespace(image_size=32))
     assert found == {"parameters": (WEIGHTS + BIASES, "parameters"), "forward_flops": (2 * MACS, "FLOPs")}
 
 
 def test_an_untrained_run_has_a_cost_and_no_accuracy(tmp_path: Path) -> None:
-    config = RunConfig(model="vit-32x2/2", train_size=40, policy="none", weights=FRESH, shots="", probes="cost")
-    place = Place(
-        folder=RunFolder(tmp_path, config), launch=Launch(wandb="off"), cache=tmp_path / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+    config = RunConfig(model="vit-32x2/2", train_size=40, budget="none", weights=FRESH, shots="", probes="cost")
+    place = RunContext(
+        folder=RunFolder(tmp_path, config),
+        launch=Launch(wandb="off"),
+        cache=tmp_path / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
     assert set(run.execute(config, place)["metrics"]) == {"parameters", "forward_flops"}
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 7), ("val", 3), ("test", 10_000)])
 def test_the_first_images_are_those_of_the_split_in_its_order(split: str, count: int, tmp_path: Path) -> None:
     module = data.datamodule(
-        "digits", image_size=8, train_size=40, seed=1, global_batch=8, steps=1, augmentation="none", data_root=None,
+        "digits",
+        image_size=8,
+        train_size=40,
+        seed=1,
+        global_batch=8,
+        steps=1,
+        augmentation="none",
+        data_root=None,
         cache=tmp_path,
-    )  # fmt: skip
+    )
     loader = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}[split]
     whole = [torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in loader()), strict=True)]
     found = named.first(module, split, count)

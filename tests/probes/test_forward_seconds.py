@@ -32,7 +32,7 @@ def data_of(size: int, count: int = 6) -> Any:
 def measured(name: str, size: int) -> dict[str, Any]:
     torch.manual_seed(0)
     task = task_of(models.build(name, image_size=size, classes=10))
-    return forward_seconds.of_task(task, data_of(size))
+    return forward_seconds.measure_task(task, data_of(size))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_model_is_timed_in_eval_mode_with_fused_attention_and_left_as_it_was()
             seen.append((module.training, fused, inputs[0].dtype, len(inputs[0])))
 
     attention.register_forward_pre_hook(look)
-    forward_seconds.of_task(task_of(model), data_of(8))
+    forward_seconds.measure_task(task_of(model), data_of(8))
     assert len(seen) == forward_seconds.WARM_UP + forward_seconds.FEWEST
     assert set(seen) == {(False, True, torch.float32, forward_seconds.IMAGES)}
     assert attention.training

@@ -22,7 +22,7 @@ from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
 from vision_repro.tasks.task import Task
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 NETS = [
     ("plain8x0.25", 8),
@@ -184,11 +184,17 @@ def test_a_layer_of_zeros_has_no_ratio() -> None:
     assert found["conv1"] == 0.0  # nothing comes through the head
 
 
-def place(root: Path, config: RunConfig) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def place(root: Path, config: RunConfig) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off"),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
 CONFIG = RunConfig(
@@ -233,7 +239,7 @@ def test_at_most_256_images_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         return (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.arange(5))
 
     monkeypatch.setattr(gradient_norms.named, "first", first)
-    found = gradient_norms.at_start(task, "module")
+    found = gradient_norms.measure_start(task, "module")
     assert asked == [("module", "train", 256)]
     assert list(found) == [f"gradient_norm_start_{layer:02}" for layer in range(1, 9)]
 
@@ -250,7 +256,7 @@ def test_the_hinge_loss_has_other_gradients(monkeypatch: pytest.MonkeyPatch) -> 
     found = {}
     for loss in ("softmax", "hinge"):
         task = Classifier(model, lr=0.1, weight_decay=0.0, steps=1, loss=loss, normalise=lambda images: images.float())
-        found[loss] = gradient_norms.of_task(task, None)["gradient_norm_01"]
+        found[loss] = gradient_norms.measure_task(task, None)["gradient_norm_01"]
     assert found["hinge"] == (0.0, "norm")
     share = 1 / (4 + math.exp(5))  # of each of the four other classes; column i of the gradient is p - y of image i
     assert found["softmax"] == (pytest.approx(math.sqrt(5 * (4 + 16)) * share / math.sqrt(5), rel=1e-4), "norm")
@@ -259,4 +265,4 @@ def test_the_hinge_loss_has_other_gradients(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_learns_no_classes_is_refused() -> None:
     task = Task(net("plain8x0.25", 8), lr=0.1, weight_decay=0.0, steps=1)
     with pytest.raises(UserError, match="supervised"):
-        gradient_norms.at_start(task, None)
+        gradient_norms.measure_start(task, None)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vision_repro.probes import knn
 from vision_repro.probes.features import Features
-from vision_repro.probes.knn import of_features, predict
+from vision_repro.probes.knn import measure_features, predict
 
 
 def digits() -> Features:
@@ -62,11 +62,11 @@ def test_only_the_direction_counts_and_near_votes_weigh_more() -> None:
 
 
 def test_real_scans() -> None:
-    assert 0.93 < of_features(digits(), 10)["knn_accuracy"][0] < 0.99
+    assert 0.93 < measure_features(digits(), 10)["knn_accuracy"][0] < 0.99
 
 
 def test_features_of_a_diverged_model() -> None:
     data = digits()
     data.test[3, 1] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
-        of_features(data, 10)
+        measure_features(data, 10)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vision_repro.probes import linear
 from vision_repro.probes.features import Features
-from vision_repro.probes.linear import L2S, Standard, choose, fit, of_features
+from vision_repro.probes.linear import L2S, Standard, choose, fit, measure_features
 
 
 def blobs(rows: int, columns: int, seed: int, spread: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -37,9 +37,7 @@ def theirs(train: Tensor, labels: Tensor, l2: float) -> tuple[Any, np.ndarray, n
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 12), (25, 40), (30, 30)])
-def test_weights_and_intercept_are_scikit_learn_s(
-    monkeypatch: pytest.MonkeyPatch, rows: int, columns: int
-) -> None:  # fmt: skip
+def test_weights_and_intercept_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> None:
     monkeypatch.setattr(linear, "CHUNK", 64)
     train, labels = blobs(rows, columns, 0)
     path, intercept = fit(train, labels, 5, Standard(train))
@@ -61,7 +59,7 @@ def test_the_accuracy_is_that_of_the_slow_search_on_val(rows: int, columns: int)
         )
         best = max(best, (val, l2, test))
     assert 0.3 < best[2] < 0.98
-    found, unit = of_features(features, 5)["linear_accuracy"]
+    found, unit = measure_features(features, 5)["linear_accuracy"]
     assert found == pytest.approx(best[2], abs=1e-12)
     assert unit == "fraction"
 
@@ -69,7 +67,7 @@ def test_the_accuracy_is_that_of_the_slow_search_on_val(rows: int, columns: int)
 def test_test_has_no_say_in_the_choice() -> None:
     features = split(200, 12)
     wrong = features._replace(test_labels=(features.test_labels + 1) % 4)
-    assert of_features(wrong, 5)["linear_accuracy"][0] < 0.3
+    assert measure_features(wrong, 5)["linear_accuracy"][0] < 0.3
     standard = Standard(features.train)
     path, intercept = fit(features.train, features.train_labels, 5, standard)
     inputs = standard(features.val)
@@ -92,7 +90,7 @@ def test_much_noise_is_shrunk_more_than_little() -> None:
 def test_real_scans() -> None:
     images, labels = (torch.from_numpy(item) for item in load_digits(return_X_y=True))
     images = images.float()
-    found = of_features(
+    found = measure_features(
         Features(images[:1000], labels[:1000], images[1000:1200], labels[1000:1200], images[1200:], labels[1200:]), 10
     )
     assert 0.85 < found["linear_accuracy"][0] < 0.96  # least squares on raw pixels
@@ -102,4 +100,4 @@ def test_features_of_a_diverged_model() -> None:
     features = split(20, 3)
     features.train[3, 1] = torch.inf
     with pytest.raises(ValueError, match="not finite"):
-        of_features(features, 5)
+        measure_features(features, 5)

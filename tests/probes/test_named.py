@@ -16,7 +16,7 @@ from vision_repro.probes import features, knn, linear, named
 from vision_repro.probes.attention_distance import mean_distances
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x2/2", train_size=40, steps=4, evaluations=2, global_batch=16, lr=1e-3, shots="",
@@ -24,11 +24,17 @@ CONFIG = RunConfig(
 )  # fmt: skip
 
 
-def place(root: Path, config: RunConfig) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off"), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def place(root: Path, config: RunConfig) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off"),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
 def metrics(root: Path, config: RunConfig) -> dict[str, Any]:
@@ -83,7 +89,7 @@ def test_feature_probes_of_a_run_share_one_extraction(tmp_path: Path, monkeypatc
             inputs = split.images[indices].float() / 127.5 - 1
             parts += [models.features(model, inputs), split.labels[indices]]
     given = features.Features(*parts)
-    expected = linear.of_features(given, 10) | knn.of_features(given, 10)
+    expected = linear.measure_features(given, 10) | knn.measure_features(given, 10)
     assert {name: found[name]["value"] for name in expected} == pytest.approx(
         {name: value for name, (value, _) in expected.items()}, abs=0.006
     )
@@ -99,7 +105,7 @@ def test_without_feature_probes_no_features_are_extracted(tmp_path: Path, monkey
 def test_without_training_the_weights_of_a_run_give_its_numbers_again(tmp_path: Path) -> None:
     first = metrics(tmp_path, replace(CONFIG, shots="1"))
     weights = tmp_path / run_id(replace(CONFIG, shots="1")) / "weights.ckpt"
-    given = replace(CONFIG, policy="none", weights=str(weights), lr=None, shots="1")
+    given = replace(CONFIG, budget="none", weights=str(weights), lr=None, shots="1")
     again = metrics(tmp_path, given)
     assert distances(again) == pytest.approx(distances(first), rel=1e-6)
     assert again["test_accuracy"] == first["test_accuracy"]
@@ -115,14 +121,14 @@ def test_weights_without_the_classes_tell_no_accuracy(tmp_path: Path) -> None:
     other = models.build(CONFIG.model, image_size=8, classes=3)
     file = tmp_path / "other.ckpt"
     torch.save(other.state_dict(), file)
-    given = replace(CONFIG, policy="none", weights=str(file), lr=None)
+    given = replace(CONFIG, budget="none", weights=str(file), lr=None)
     found = metrics(tmp_path, given)
     assert "test_accuracy" not in found
     assert distances(found) == pytest.approx(expected(tmp_path, other), rel=1e-5)
 
 
 def test_untrained_weights_are_measured_if_asked_for(tmp_path: Path) -> None:
-    found = [metrics(tmp_path, replace(CONFIG, policy="none", weights="random", seed=seed)) for seed in (0, 1)]
+    found = [metrics(tmp_path, replace(CONFIG, budget="none", weights="random", seed=seed)) for seed in (0, 1)]
     assert distances(found[0]) != distances(found[1])
     assert all("test_accuracy" not in item for item in found)  # chance says nothing of them
 
@@ -130,8 +136,8 @@ def test_untrained_weights_are_measured_if_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"policy": "none"}, "--weights=random"),
-        ({"weights": "random"}, "--policy=none"),
+        ({"budget": "none"}, "--weights=random"),
+        ({"weights": "random"}, "--budget=none"),
         ({"probes": "attention_distance", "views": "ten"}, "one view"),
     ],
 )
@@ -157,7 +163,7 @@ def test_a_model_without_attention_is_refused_before_anything_is_trained() -> No
 
 
 def test_several_devices_train_nothing_is_refused() -> None:
-    given = replace(CONFIG, policy="none", weights="random")
+    given = replace(CONFIG, budget="none", weights="random")
     with pytest.raises(UserError, match="one device"):
         run.check_division(given, Launch(devices=2))
 
@@ -182,9 +188,7 @@ class Shard:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("count", [7, 10, 128])
-def test_every_rank_sees_the_first_images_in_order(
-    monkeypatch: pytest.MonkeyPatch, world: int, count: int
-) -> None:  # fmt: skip
+def test_every_rank_sees_the_first_images_in_order(monkeypatch: pytest.MonkeyPatch, world: int, count: int) -> None:
     images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 2, 2)
     shares: dict[int, list[torch.Tensor]] = {1: [], 4: []}  # by dimensions: of labels, of images
 

@@ -62,7 +62,7 @@ def test_orders_are_permutations_fixed_by_place_and_grid() -> None:
 
 def measured(monkeypatch: pytest.MonkeyPatch, task: Any, images: Tensor, labels: Tensor) -> dict[str, float]:
     monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
-    return {name: value for name, (value, unit) in patch_shuffle.of_task(task, None).items() if unit == "fraction"}
+    return {name: value for name, (value, unit) in patch_shuffle.measure_task(task, None).items() if unit == "fraction"}
 
 
 def told(model: nn.Module) -> Classifier:

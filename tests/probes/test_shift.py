@@ -14,7 +14,7 @@ from vision_repro.config import Launch, RunConfig
 from vision_repro.probes import decisions, named, shift
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 
 class Task(nn.Module):
@@ -69,10 +69,14 @@ def test_accuracy_and_consistency_are_those_of_a_slow_loop(monkeypatch: pytest.M
     torch.manual_seed(3)
     count, images, labels = 260, pixels(260, 8), classes(260)  # more than one part
     task = Task(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).double())
-    found = shift.of_task(task, given(monkeypatch, images, labels))
+    found = shift.measure_task(task, given(monkeypatch, images, labels))
     assert set(found) == {
-        "shift_accuracy_00", "shift_accuracy_01", "shift_accuracy_02", "shift_consistency_01", "shift_consistency_02",
-    }  # fmt: skip
+        "shift_accuracy_00",
+        "shift_accuracy_01",
+        "shift_accuracy_02",
+        "shift_consistency_01",
+        "shift_consistency_02",
+    }
     for distance in (1, 2):
         right, same = 0, 0
         for image, label in zip(images, labels, strict=True):
@@ -100,7 +104,7 @@ def circular(stride: int, images: Tensor) -> nn.Module:
 def test_what_cannot_notice_a_circular_shift_is_exactly_consistent(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = pixels(200, 16), classes(200)
     for model in (MeanColour(), circular(1, images)):
-        found = shift.of_task(Task(model), given(monkeypatch, images, labels))
+        found = shift.measure_task(Task(model), given(monkeypatch, images, labels))
         accuracies = {value for name, (value, _) in found.items() if "accuracy" in name}
         assert {value for name, (value, _) in found.items() if "consistency" in name} == {1.0}
         assert len(accuracies) == 1
@@ -108,7 +112,7 @@ def test_what_cannot_notice_a_circular_shift_is_exactly_consistent(monkeypatch: 
 
 def test_a_stride_of_two_notices_one_pixel_and_not_two(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pixels(200, 16)
-    found = shift.of_task(Task(circular(2, images)), given(monkeypatch, images, classes(200)))
+    found = shift.measure_task(Task(circular(2, images)), given(monkeypatch, images, classes(200)))
     assert found["shift_consistency_01"][0] < 1
     assert found["shift_consistency_02"][0] == found["shift_consistency_04"][0] == 1
 
@@ -117,20 +121,35 @@ def test_no_more_than_the_first_images_are_asked(monkeypatch: pytest.MonkeyPatch
     count = decisions.IMAGES + 20
     images, labels = torch.zeros(count, 3, 8, 8, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
     labels[: decisions.IMAGES // 4] = 1
-    found = shift.of_task(Task(MeanColour()), given(monkeypatch, images, labels))
+    found = shift.measure_task(Task(MeanColour()), given(monkeypatch, images, labels))
     assert found["shift_accuracy_01"][0] == 0.75
 
 
 @pytest.mark.slow
 def test_a_run_has_the_numbers_of_all_three_probes(tmp_path: Path) -> None:
     config = RunConfig(
-        experiment="x", model="lenet5", train_size=40, steps=2, evaluations=1, global_batch=16, lr=1e-3, shots="",
-        select="last", probes="shift patch_shuffle texture_shape", precision="fp32",
-    )  # fmt: skip
-    place = Place(
-        folder=RunFolder(tmp_path, config), launch=Launch(wandb="off"), cache=tmp_path / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+        experiment="x",
+        model="lenet5",
+        train_size=40,
+        steps=2,
+        evaluations=1,
+        global_batch=16,
+        lr=1e-3,
+        shots="",
+        select="last",
+        probes="shift patch_shuffle texture_shape",
+        precision="fp32",
+    )
+    place = RunContext(
+        folder=RunFolder(tmp_path, config),
+        launch=Launch(wandb="off"),
+        cache=tmp_path / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
     found = run.execute(config, place)["metrics"]
     whole = found["test_accuracy"]["value"]  # digits have fewer test images than a probe looks at
     assert found["shift_accuracy_00"]["value"] == found["shuffled_accuracy_01"]["value"] == pytest.approx(whole)

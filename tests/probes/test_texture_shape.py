@@ -29,7 +29,7 @@ class Asked:
 
 def measured(monkeypatch: pytest.MonkeyPatch, rule: Any, images: Tensor, labels: Tensor) -> dict[str, float]:
     monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
-    return {name: value for name, (value, _) in texture_shape.of_task(Asked(rule), None).items()}
+    return {name: value for name, (value, _) in texture_shape.measure_task(Asked(rule), None).items()}
 
 
 def test_there_are_about_as_many_pixels_as_patches_along_a_side() -> None:

@@ -20,7 +20,7 @@ from vision_repro.probes import training_accuracy
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.task import Task
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 CONFIG = RunConfig(
     experiment="training", dataset="digits", image_size=8, model="vgg11x0.06-bn", train_size=600, steps=30,
@@ -30,10 +30,16 @@ CONFIG = RunConfig(
 
 
 def test_a_run_records_accuracy_and_loss_on_its_own_images(tmp_path: Path) -> None:
-    place = Place(
-        folder=RunFolder(tmp_path, CONFIG), launch=Launch(wandb="off"), cache=tmp_path / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+    place = RunContext(
+        folder=RunFolder(tmp_path, CONFIG),
+        launch=Launch(wandb="off"),
+        cache=tmp_path / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
     found = run.execute(CONFIG, place)["metrics"]
     splits = datasets.load("digits", None, tmp_path / "cache")
     chosen = take(splits.train.labels, 600, CONFIG.seed)
@@ -73,7 +79,7 @@ def test_every_image_counts_once_whatever_the_parts(monkeypatch: pytest.MonkeyPa
         return Batch(images, labels)
 
     monkeypatch.setattr(training_accuracy.named, "first", first)
-    found = training_accuracy.of_task(task, "module")
+    found = training_accuracy.measure_task(task, "module")
     assert asked == [("module", "train", 5000)]
     assert found["train_accuracy"] == (pytest.approx(float(right.double().mean())), "fraction")
     loss = math.log(math.exp(3) + 9) - 3 * float(right.double().mean())
@@ -88,7 +94,7 @@ def test_statistics_and_random_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> 
     batch = Batch(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.arange(40) % 10)
     monkeypatch.setattr(training_accuracy.named, "first", lambda *arguments: batch)
     random = torch.get_rng_state()
-    found = [training_accuracy.of_task(task, None) for _ in range(2)]
+    found = [training_accuracy.measure_task(task, None) for _ in range(2)]
     assert found[0] == found[1]
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -98,4 +104,4 @@ def test_statistics_and_random_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_learns_no_classes_is_refused_before_it_is_trained() -> None:
     task = Task(Told(), lr=0.1, weight_decay=0.0, steps=1)
     with pytest.raises(UserError, match="supervised"):
-        training_accuracy.at_start(task, None)
+        training_accuracy.measure_start(task, None)

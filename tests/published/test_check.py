@@ -16,23 +16,36 @@ def check(ours: float, printed: str, band: Band, explanation: str = "") -> Check
 @pytest.mark.parametrize(
     ("ours", "printed", "band", "holds"),
     [
-        (150, "150", EXACT, True), (149.9999, "150", EXACT, False), (61_100_840, "61100840", EXACT, True),
-        (182.25, "182", ROUNDING, True), (182.5, "182", ROUNDING, True), (182.6, "182", ROUNDING, False),
-        (0.42, "0", ROUNDING, True), (3.9, "0", ROUNDING, False), (45.81, "45.810", ROUNDING, True),
-        (45.8106, "45.810", ROUNDING, False), (149.5, "145", ROUNDING, False),
-        (101, "100", Band(0.01), True), (101.1, "100", Band(0.01), False), (98.9, "100", Band(0.01), False),
-        (4.549, "4.5", Band(0.001, rounding=True), True), (4.56, "4.5", Band(0.001, rounding=True), False),
+        (150, "150", EXACT, True),
+        (149.9999, "150", EXACT, False),
+        (61_100_840, "61100840", EXACT, True),
+        (182.25, "182", ROUNDING, True),
+        (182.5, "182", ROUNDING, True),
+        (182.6, "182", ROUNDING, False),
+        (0.42, "0", ROUNDING, True),
+        (3.9, "0", ROUNDING, False),
+        (45.81, "45.810", ROUNDING, True),
+        (45.8106, "45.810", ROUNDING, False),
+        (149.5, "145", ROUNDING, False),
+        (101, "100", Band(0.01), True),
+        (101.1, "100", Band(0.01), False),
+        (98.9, "100", Band(0.01), False),
+        (4.549, "4.5", Band(0.001, rounding=True), True),
+        (4.56, "4.5", Band(0.001, rounding=True), False),
         (0, "0", Band(0.01), True),
     ],
-)  # fmt: skip
+)
 def test_bands(ours: float, printed: str, band: Band, holds: bool) -> None:
     assert band.holds(ours, printed) is holds
 
 
 def test_bands_say_what_they_are() -> None:
     assert [str(band) for band in (EXACT, ROUNDING, Band(0.015), Band(0.01, rounding=True))] == [
-        "exact", "rounding", "1.5 %", "1 % or rounding",
-    ]  # fmt: skip
+        "exact",
+        "rounding",
+        "1.5 %",
+        "1 % or rounding",
+    ]
 
 
 def test_a_deviation_needs_an_explanation() -> None:
@@ -78,8 +91,12 @@ def test_csv_has_all_digits_and_a_line_a_check() -> None:
 
 def test_numbers() -> None:
     assert [number(value) for value in (5.0, 61_100_840, 1567.12, 17.5638, 0.0828)] == [
-        "5", "61,100,840", "1,567.1", "17.564", "0.0828",
-    ]  # fmt: skip
+        "5",
+        "61,100,840",
+        "1,567.1",
+        "17.564",
+        "0.0828",
+    ]
 
 
 def test_published_tables_keep_their_sources() -> None:

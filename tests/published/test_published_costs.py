@@ -125,8 +125,11 @@ def test_another_head_is_counted_as_if_it_were_built(model: str, tables: dict[st
     for taps in ("all", "inside"):
         found = macs_with_classes(counted(our_name(model), 224), JFT_CLASSES, taps)
         assert 2 * found == forward_flops(built, 224, taps=taps)
-    assert exaflops(model, 7, "all") == training_flops(2 * macs_with_classes(
-        counted(our_name(model), 224), JFT_CLASSES, "all"), 7 * JFT_IMAGES) / 1e18  # fmt: skip
+    assert (
+        exaflops(model, 7, "all")
+        == training_flops(2 * macs_with_classes(counted(our_name(model), 224), JFT_CLASSES, "all"), 7 * JFT_IMAGES)
+        / 1e18
+    )
 
 
 def test_windows_cost_what_the_equations_say(tables: dict[str, Table]) -> None:

@@ -70,8 +70,11 @@ def test_the_engine_lays_out_the_same_grid_as_the_command(name: str) -> None:
     ids = []
     for trial in trials:
         tokens = [f"--{key}={value}" for key, value in trial.items()]
-        ids.append(run_id(one_run(plan(sweep.experiment, tokens))) if "lr" not in trial else run_id(
-            one_run(plan(sweep.experiment, tokens, sweep=True))))  # fmt: skip
+        ids.append(
+            run_id(one_run(plan(sweep.experiment, tokens)))
+            if "lr" not in trial
+            else run_id(one_run(plan(sweep.experiment, tokens, sweep=True)))
+        )
     assert sorted(ids) == sorted(map(run_id, plan(sweep.experiment, sweep.tokens, sweep=True).runs))
 
 
@@ -102,9 +105,15 @@ def test_the_fine_tuning_rates_are_those_of_table_4(dataset: str) -> None:
             run.warmup,
         )
         assert found == (rule.schedule.steps, rule.batch, 0.0, rule.grad_clip, rule.crop, "sgd", 0.0)
-        assert not run.all_of_train
-    tokens = ["--preset=paper", "--seeds=1", f"--dataset={dataset}", "--start=", f"--model={planned.runs[0].model}"]
-    upstream = plan(transfer.EXPERIMENT, tokens).before
+        assert not run.train_on_val
+    tokens = [
+        "--preset=paper",
+        "--seeds=1",
+        f"--dataset={dataset}",
+        "--pretraining=",
+        f"--model={planned.runs[0].model}",
+    ]
+    upstream = plan(transfer.EXPERIMENT, tokens).upstream
     chosen = {run_id(run) for run in planned.runs if run.model == planned.runs[0].model}
     assert len(chosen) == len({run.lr for run in planned.runs})
     assert chosen <= {run_id(run) for run in upstream}

@@ -66,8 +66,12 @@ def test_suggestions_are_plain_python_and_a_function_of_the_trials() -> None:
             assert found == suggest.suggest(search, trials, "name", number)
             assert found is not None
             assert {key: type(value) for key, value in found.items()} == {
-                "lr": float, "warmup": float, "model": str, "steps": int, "shots": str,
-            }  # fmt: skip
+                "lr": float,
+                "warmup": float,
+                "model": str,
+                "steps": int,
+                "shots": str,
+            }
             assert json.loads(json.dumps(found)) == found
             trials.append(Attempt(number, found, str(number), "finished", {1: -abs(float(found["warmup"] or 0) - 0.1)}))
         assert len({str(item.parameters) for item in trials}) == 6

@@ -49,9 +49,15 @@ def wandb(folder: Path, server: Server, *words: str, timeout: float = 900) -> st
     environment = {**os.environ, **server.environment, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"VISION_REPRO_CACHE": str(folder / "cache"), "WANDB_DIR": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-m", "wandb", *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
-    )  # fmt: skip
+        [sys.executable, "-m", "wandb", *words],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -86,14 +92,14 @@ def test_agents_run_the_runs_of_the_experiment_into_its_table(server: Server, tm
 @pytest.mark.slow
 def test_the_run_that_a_trial_starts_from_does_not_become_its_wandb_run(server: Server, tmp_path: Path) -> None:
     """A trial that must pre-train first: W&B has the fine-tuning only, under the id that the agent gave."""
-    chosen = {"start": "mean-colour", "policy": "steps", "train_size": 20, "out": str(tmp_path / "out")}
+    chosen = {"pretraining": "mean-colour", "budget": "steps", "train_size": 20, "out": str(tmp_path / "out")}
     sweep = yaml.safe_load(grid_text(masked_patch.EXPERIMENT, "smoke"))
     sweep["parameters"] |= {name: {"value": value} for name, value in chosen.items()}
     server.on_upsertsweep({"config": yaml.safe_dump(sweep), "projectName": "p"})
     text = wandb(tmp_path, server, "agent", "--count=1", f"{ENTITY}/p/sweep0")
     tokens = ["--preset=smoke", *(f"--{name}={value}" for name, value in chosen.items())]
     planned = plan(masked_patch.EXPERIMENT, tokens)
-    (run,), (before,) = planned.runs, planned.before
+    (run,), (before,) = planned.runs, planned.upstream
     result, first = planned.folder(run).result(), planned.folder(before).result()
     assert result is not None, text
     assert first is not None, text
@@ -102,7 +108,7 @@ def test_the_run_that_a_trial_starts_from_does_not_become_its_wandb_run(server: 
     assert (trial.name, trial.state, trial.sweep) == ("trial0", "finished", "sweep0")
     assert {key: trial.config[key]["value"] for key in plain(run)} == plain(run)
     assert trial.display.endswith("seed=0")
-    assert "start=mean-colour" in trial.display
+    assert "pretraining=mean-colour" in trial.display
     assert trial.points("val_accuracy") == [result["metrics"]["val_accuracy"]["value"]]
     assert trial.summary["test_accuracy"] == result["metrics"]["test_accuracy"]["value"]
 
@@ -166,8 +172,9 @@ def test_a_trial_outside_the_grid_adds_to_the_table_of_its_sweep(
     found = Table.read(tmp_path / "data_scaling/sweep-abc/table.csv")
     assert found.columns == ("model", "train_size", "lr")
     assert [(row.get("lr"), row.metric, row.value) for row in sorted(found.rows, key=lambda row: row.value)] == [
-        (0.001, "val_accuracy", 0.001), (0.002, "val_accuracy", 0.002),
-    ]  # fmt: skip
+        (0.001, "val_accuracy", 0.001),
+        (0.002, "val_accuracy", 0.002),
+    ]
     assert not list(tmp_path.glob("data_scaling/smoke*"))
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.test_run import CONFIG, place
 
+from tests.training.test_run import CONFIG, context
 from vision_repro.analysis.claims import Claim
 from vision_repro.config import Launch, RunConfig, UserError, run_id
 from vision_repro.experiment import Experiment, Plan, Preset, main, plan
@@ -24,14 +24,14 @@ from vision_repro.training import run
 TINY = replace(CONFIG, experiment="chain", steps=2, evaluations=1, shots="", lr=1e-2)
 
 
-def before(preset: str, config: RunConfig) -> RunConfig | None:
+def pretraining(preset: str, config: RunConfig) -> RunConfig | None:
     """`twice` is one more step after `once`."""
-    if config.start == "twice":
-        return replace(TINY, start="once", seed=config.seed, train_size=60)
-    return replace(TINY, seed=config.seed, train_size=80) if config.start == "once" else None
+    if config.pretraining == "twice":
+        return replace(TINY, pretraining="once", seed=config.seed, train_size=60)
+    return replace(TINY, seed=config.seed, train_size=80) if config.pretraining == "once" else None
 
 
-def candidates(preset: str, config: RunConfig) -> Sequence[RunConfig]:
+def lr_candidates(preset: str, config: RunConfig) -> Sequence[RunConfig]:
     return [replace(config, lr=rate, seed=0) for rate in (1e-5, 1e-2)]
 
 
@@ -40,10 +40,11 @@ def no_claims(name: str, preset: Preset) -> Sequence[Claim]:
 
 
 CHAIN = Experiment(
-    name="chain", question="?", settings=("start",), claims=no_claims, figure=lambda *rest: None, before=before,
-    presets={"cpu": Preset(base=TINY, axes={"start": ("", "once", "twice")}, seeds=2, cost="")},
+    name="chain", question="?", settings=("pretraining",), claims=no_claims, figure=lambda *rest: None,
+    pretraining=pretraining,
+    presets={"cpu": Preset(base=TINY, axes={"pretraining": ("", "once", "twice")}, seeds=2, cost="")},
 )  # fmt: skip
-SEARCHED = replace(CHAIN, candidates=candidates)
+SEARCHED = replace(CHAIN, lr_candidates=lr_candidates)
 
 
 def planned(experiment: Experiment = CHAIN, *tokens: str) -> Plan:
@@ -53,29 +54,29 @@ def planned(experiment: Experiment = CHAIN, *tokens: str) -> Plan:
 def test_runs_upstream_come_once_and_before_what_needs_them() -> None:
     found = planned()
     assert len(found.runs) == 6
-    assert len(found.before) == 4  # one pre-training and one in between, for each of two seeds
+    assert len(found.upstream) == 4  # one pre-training and one in between, for each of two seeds
     seen: set[str] = set()
     for item in found.all:
         assert set(item.needs) <= seen
         seen.add(run_id(item))
-    once, twice = (next(item for item in found.runs if item.start == name) for name in ("once", "twice"))
-    middle = next(item for item in found.before if run_id(item) == twice.weights_run)
+    once, twice = (next(item for item in found.runs if item.pretraining == name) for name in ("once", "twice"))
+    middle = next(item for item in found.upstream if run_id(item) == twice.weights_run)
     assert middle.weights_run == once.weights_run
     assert all(item.experiment == "chain" for item in found.all)
 
 
 def test_a_run_of_the_table_is_not_upstream_as_well() -> None:
-    loop = replace(CHAIN, before=lambda preset, config: replace(TINY, seed=config.seed))
-    found = planned(loop, "--start=,once")
+    loop = replace(CHAIN, pretraining=lambda preset, config: replace(TINY, seed=config.seed))
+    found = planned(loop, "--pretraining=,once")
     assert len(found.runs) == 4
-    assert not found.before  # the pre-training is the run from scratch
+    assert not found.upstream  # the pre-training is the run from scratch
 
 
 def test_a_chosen_rate_names_its_candidates() -> None:
-    found = planned(SEARCHED, "--start=once", "--lr=None")
+    found = planned(SEARCHED, "--pretraining=once", "--lr=None")
     assert [len(item.lr_from.split()) for item in found.runs] == [2, 2]
     assert found.runs[0].lr_from == found.runs[1].lr_from  # of seed 0 for both
-    ids = {run_id(item): item for item in found.before}
+    ids = {run_id(item): item for item in found.upstream}
     assert [ids[key].lr for key in found.runs[0].lr_from.split()] == [1e-5, 1e-2]
     assert found.runs[1].needs == (found.runs[1].weights_run, *found.runs[0].lr_from.split())
 
@@ -83,11 +84,11 @@ def test_a_chosen_rate_names_its_candidates() -> None:
 @pytest.mark.parametrize(
     ("tokens", "words"),
     [
-        (("--start=thrice",), '--start="thrice" is unknown to chain'),
-        (("--start=once", "--weights=timm"), "both say where to start"),
+        (("--pretraining=thrice",), '--pretraining="thrice" is unknown to chain'),
+        (("--pretraining=once", "--weights=timm"), "both say where to start"),
         (("--corrupted=1.0",), "--corrupted=1.0"),
         (("--polyak=1",), "--polyak=1"),
-        (("--all_of_train=True",), "--select=last"),
+        (("--train_on_val=True",), "--select=last"),
         (("--objective=colour",), '--objective="colour" is unknown'),
     ],
 )
@@ -97,17 +98,17 @@ def test_what_cannot_be_is_told(tokens: tuple[str, ...], words: str) -> None:
 
 
 def test_old_ids_stay() -> None:
-    assert run_id(RunConfig()) == run_id(replace(RunConfig(), objective="supervised", start="", polyak=0.0))
-    assert run_id(RunConfig()) != run_id(replace(RunConfig(), start="once"))
+    assert run_id(RunConfig()) == run_id(replace(RunConfig(), objective="supervised", pretraining="", polyak=0.0))
+    assert run_id(RunConfig()) != run_id(replace(RunConfig(), pretraining="once"))
 
 
 def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
-    found = planned(CHAIN, "--start=once", "--seeds=1", "--lr=1e-9", "--weight_decay=0", "--steps=1")
+    found = planned(CHAIN, "--pretraining=once", "--seeds=1", "--lr=1e-9", "--weight_decay=0", "--steps=1")
     first, second = found.all
     with pytest.raises(UserError, match=f'run "{run_id(first)}" is not under'):
-        run.execute(second, place(tmp_path, second))
-    run.execute(first, place(tmp_path, first))
-    result = run.execute(second, place(tmp_path, second))
+        run.execute(second, context(tmp_path, second))
+    run.execute(first, context(tmp_path, first))
+    result = run.execute(second, context(tmp_path, second))
     left, taken = (torch.load(tmp_path / run_id(item) / "weights.ckpt", weights_only=True) for item in found.all)
     assert left.keys() == taken.keys()
     for name in left:
@@ -122,10 +123,10 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
 
 
 def test_the_best_rate_on_val_is_taken(tmp_path: Path) -> None:
-    found = planned(SEARCHED, "--start=", "--seeds=1", "--lr=None", "--steps=12")
+    found = planned(SEARCHED, "--pretraining=", "--seeds=1", "--lr=None", "--steps=12")
     for item in found.all:
-        result = run.execute(item, place(tmp_path, item))
-    values = [RunFolder(tmp_path, item).result() for item in found.before]
+        result = run.execute(item, context(tmp_path, item))
+    values = [RunFolder(tmp_path, item).result() for item in found.upstream]
     accuracy = [item["metrics"]["val_accuracy"]["value"] for item in values if item]
     assert accuracy[1] > accuracy[0]
     assert result["metrics"]["lr"]["value"] == 1e-2
@@ -141,17 +142,17 @@ def test_ties_go_to_the_first_and_diverged_candidates_do_not_count(tmp_path: Pat
         folder.finish("ok" if value else "diverged", {"val_accuracy": (value, "fraction")}, {})
     config = replace(TINY, lr=None, lr_from=" ".join(map(run_id, runs)))
     folder = RunFolder(tmp_path, config)
-    assert dependencies.settled(config, folder).lr == 1e-3
+    assert dependencies.resolve_learning_rate(config, folder).lr == 1e-3
     lost = replace(config, lr_from=run_id(runs[0]))
-    assert dependencies.settled(lost, folder).lr is None
-    assert not dependencies.usable(dependencies.settled(lost, folder), folder)
+    assert dependencies.resolve_learning_rate(lost, folder).lr is None
+    assert not dependencies.dependencies_succeeded(dependencies.resolve_learning_rate(lost, folder), folder)
 
 
 def test_after_a_diverged_run_its_dependents_are_diverged(tmp_path: Path) -> None:
-    first, second = planned(CHAIN, "--start=once", "--seeds=1").all
+    first, second = planned(CHAIN, "--pretraining=once", "--seeds=1").all
     RunFolder(tmp_path, first).open()
     RunFolder(tmp_path, first).finish("diverged", {"test_accuracy": (None, "fraction")}, {})
-    result = run.execute(second, place(tmp_path, second))
+    result = run.execute(second, context(tmp_path, second))
     assert result["status"] == "diverged"
     assert result["metrics"]["test_accuracy"]["value"] is None
 
@@ -173,7 +174,7 @@ def an_order(
 
 def test_the_pool_keeps_the_order_and_gives_up_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planned()
-    failing = run_id(found.before[0])
+    failing = run_id(found.upstream[0])
     lock = multiprocessing.get_context("fork").Lock()
 
     def execute(config: RunConfig, where: object) -> dict[str, Any]:
@@ -199,11 +200,11 @@ def test_the_pool_keeps_the_order_and_gives_up_what_cannot_be(tmp_path: Path, mo
 
 def test_a_point_that_is_left_out_of_the_grid_is_done_without_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
-    preset = replace(CHAIN.presets["cpu"], skip=lambda config: config.start == "twice")
+) -> None:
+    preset = replace(CHAIN.presets["cpu"], skip=lambda config: config.pretraining == "twice")
     some = replace(CHAIN, presets={"cpu": preset})
-    assert {item.start for item in planned(some).runs} == {"", "once"}
-    assert len(planned(some).before) == 2  # what only the point that is left out would need is left out too
-    assert main(some, ["--start=twice", f"--out={tmp_path}"]) == 0
+    assert {item.pretraining for item in planned(some).runs} == {"", "once"}
+    assert len(planned(some).upstream) == 2  # what only the point that is left out would need is left out too
+    assert main(some, ["--pretraining=twice", f"--out={tmp_path}"]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

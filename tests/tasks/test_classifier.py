@@ -76,8 +76,9 @@ def test_the_model_sees_what_the_normalisation_makes() -> None:
 def test_a_mixing_policy_mixes_the_loss_too() -> None:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
-    task = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), lr=1.0, weight_decay=0.0, steps=1,
-                      augmentation="mixup1")  # fmt: skip
+    task = Classifier(
+        nn.Sequential(nn.Flatten(), nn.Linear(48, 8)), lr=1.0, weight_decay=0.0, steps=1, augmentation="mixup1"
+    )
     losses = {task.training_step(Batch(images, torch.arange(8)), 0).item() for _ in range(3)}
     assert len(losses) == 3
     assert all(math.isfinite(loss) for loss in losses)

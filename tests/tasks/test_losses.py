@@ -21,7 +21,7 @@ from vision_repro.tasks.classifier import Classifier, objective
 from vision_repro.tasks.losses import hinge, mixed_hinge
 from vision_repro.tasks.task import decayed_and_kept, penalty
 from vision_repro.training import run
-from vision_repro.training.recorder import Place
+from vision_repro.training.recorder import RunContext
 
 
 def drawn(classes: int = 5, count: int = 7) -> tuple[Tensor, Tensor]:
@@ -197,10 +197,16 @@ def test_what_cannot_be_learned_is_refused(values: dict[str, Any], words: str) -
 
 
 def executed(root: Path, config: RunConfig, **launch: Any) -> dict[str, Any]:
-    where = Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache", settings=(),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda event: None,
-    )  # fmt: skip
+    where = RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", **launch),
+        cache=root / "cache",
+        settings=(),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda event: None,
+    )
     result = run.execute(config, where)
     return {**result, "weights": torch.load(where.folder.path / "weights.ckpt", weights_only=True)}
 

@@ -37,8 +37,9 @@ def slow_encoding(model: Any, embeddings: Tensor, kept: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("model", ["vit-32x2/2", "vit-32x2/2-gap", "vit-32x2/2-pos0", "vit-32x2/2-pos2d",
-                                   "vit-32x2/2-gap-pos2d"])  # fmt: skip
+@pytest.mark.parametrize(
+    "model", ["vit-32x2/2", "vit-32x2/2-gap", "vit-32x2/2-pos0", "vit-32x2/2-pos2d", "vit-32x2/2-gap-pos2d"]
+)
 def test_kept_patches_are_encoded_as_by_a_slow_version(model: str) -> None:
     found = task(model).eval()
     if found.model.cls_token is not None:
@@ -138,9 +139,9 @@ def test_the_decoder_is_the_published_one_for_published_encoders() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "words"), [("vit-32x2/2-every", "-every"), ("vit-32x2/2-pos2d-shared", "-shared"),
-                         ("vit-32x2/2-posrel", "-posrel")]
-)  # fmt: skip
+    ("model", "words"),
+    [("vit-32x2/2-every", "-every"), ("vit-32x2/2-pos2d-shared", "-shared"), ("vit-32x2/2-posrel", "-posrel")],
+)
 def test_positions_that_cannot_be_left_out_are_refused(model: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         task(model)

@@ -118,9 +118,11 @@ def test_targets_are_of_augmented_pixels_before_normalisation(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [*itertools.product(("vit-32x2/2", "vit-32x2/2-gap-tanh", "vit-32x1/2-pos2d"), (*KINDS, "mae")),
-     ("vit-32x2/2-posrel", "mean-colour")],
-)  # fmt: skip
+    [
+        *itertools.product(("vit-32x2/2", "vit-32x2/2-gap-tanh", "vit-32x1/2-pos2d"), (*KINDS, "mae")),
+        ("vit-32x2/2-posrel", "mean-colour"),
+    ],
+)
 def test_every_parameter_that_is_trained_has_a_gradient(model: str, kind: str) -> None:
     found = autoencoder(model) if kind == "mae" else task(model, target=kind)
     found.training_step(Batch(some_images(), torch.zeros(4, dtype=torch.long)), 0).backward()

@@ -17,7 +17,7 @@ import torch
 from vision_repro.config import OBJECTIVES, Launch, RunConfig, UserError
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.recorder import Recorder, RunContext
 
 # workers are forked, whatever threads other tests left behind
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")]
@@ -32,19 +32,25 @@ class KilledError(BaseException):
     """Stands for a kill between two steps."""
 
 
-def place(root: Path, config: RunConfig, **launch: Any) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def place(root: Path, config: RunConfig, **launch: Any) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", **launch),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
-def curve(where: Place) -> list[dict[str, float]]:
+def curve(where: RunContext) -> list[dict[str, float]]:
     lines = (where.folder.path / "metrics.csv").read_text().splitlines()
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
 
 
-def weights(where: Place) -> dict[str, torch.Tensor]:
+def weights(where: RunContext) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(where.folder.path / "weights.ckpt", weights_only=True)
     return found
 
@@ -78,9 +84,13 @@ def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
 
 def rank_of_two(rank: int, port: int, config: RunConfig, root: Path) -> None:
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank),
-        "LOCAL_RANK": str(rank), "NODE_RANK": "0",
-    }  # fmt: skip
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+    }
     run.execute(config, place(root, config, devices=2))
 
 

@@ -63,9 +63,13 @@ def test_numbers_are_uniform_and_not_alike_in_neighbours() -> None:
     assert float(found.max()) < 1
     wholes = found - 0.5
     elsewhere = [
-        noise(1, TRAIN, torch.arange(3000), 2, 50), noise(0, VAL, torch.arange(3000), 2, 50),
-        noise(0, TRAIN, torch.arange(1, 3001), 2, 50), found.roll(1, 0), found.roll(1, 2), found.roll(1, 1),
-    ]  # fmt: skip
+        noise(1, TRAIN, torch.arange(3000), 2, 50),
+        noise(0, VAL, torch.arange(3000), 2, 50),
+        noise(0, TRAIN, torch.arange(1, 3001), 2, 50),
+        found.roll(1, 0),
+        found.roll(1, 2),
+        found.roll(1, 1),
+    ]
     for other in elsewhere:
         correlation = 12 * float((wholes * (other - 0.5)).mean())
         assert abs(correlation) < 5 / found.numel() ** 0.5

@@ -17,7 +17,7 @@ from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.forward_flops import forward_flops
 from vision_repro.training import run
 from vision_repro.training.meter import Meter, process_memory
-from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.recorder import Recorder, RunContext
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x2/4", train_size=40, steps=8, evaluations=4, global_batch=16, lr=1e-3, shots="",
@@ -51,9 +51,11 @@ def test_phases_add_up_to_the_time_that_passed() -> None:
     clock = Clock()
     meter = Meter("cpu", clock=clock)
     for hook, seconds in (
-        (meter.on_train_start, 3), (meter.on_validation_start, 10), (meter.on_validation_end, 2),
+        (meter.on_train_start, 3),
+        (meter.on_validation_start, 10),
+        (meter.on_validation_end, 2),
         (meter.on_train_end, 20),
-    ):  # fmt: skip
+    ):
         clock.now += seconds
         hook(TRAINER, None)
     clock.now += 5
@@ -102,19 +104,25 @@ def test_the_memory_of_the_process_is_in_bytes() -> None:
     assert process_memory() == pytest.approx(1024 * int(resident.split()[1]), rel=0.1)
 
 
-def place(root: Path, config: RunConfig = CONFIG, **launch: Any) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", **launch),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
-def cost_of(where: Place) -> dict[str, Any]:
+def cost_of(where: RunContext) -> dict[str, Any]:
     return dict(json.loads((where.folder.path / "cost.json").read_text()))
 
 
 def test_a_run_records_its_cost_also_when_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, parts = place(tmp_path / "whole"), place(tmp_path / "parts", checkpoint_seconds=0.0)
+    whole, parts = context(tmp_path / "whole"), context(tmp_path / "parts", checkpoint_seconds=0.0)
     result = run.execute(CONFIG, whole)
     seeded = Recorder.on_train_batch_start
 
@@ -147,8 +155,8 @@ def test_a_run_records_its_cost_also_when_it_was_killed(tmp_path: Path, monkeypa
 
 
 def test_what_trains_nothing_costs_evaluation_only(tmp_path: Path) -> None:
-    config = replace(CONFIG, policy="none", weights="random", shots="1", lr=None)
-    where = place(tmp_path, config)
+    config = replace(CONFIG, budget="none", weights="random", shots="1", lr=None)
+    where = context(tmp_path, config)
     assert run.execute(config, where)["cost"] == {"training_flops": 0}
     found = cost_of(where)
     assert (found["images"], found["training_seconds"], found["images_per_second"]) == (0, 0.0, None)
@@ -157,7 +165,7 @@ def test_what_trains_nothing_costs_evaluation_only(tmp_path: Path) -> None:
 
 def test_a_diverged_run_costs_the_steps_that_it_made(tmp_path: Path) -> None:
     config = replace(CONFIG, lr=1e30, grad_clip=0.0)
-    result = run.execute(config, place(tmp_path, config))
+    result = run.execute(config, context(tmp_path, config))
     assert result["status"] == "diverged"
     steps = result["cost"]["training_flops"] / (3 * forward_flops(CONFIG, 10) * 16)
     assert steps in (2, 4, 6)

@@ -20,7 +20,7 @@ from vision_repro.config import Launch, RunConfig
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
 from vision_repro.training.polyak import PolyakAverage, averaged
-from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.recorder import Recorder, RunContext
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x2/4", train_size=40, steps=12, evaluations=4, global_batch=16, lr=3e-2, shots="",
@@ -35,14 +35,20 @@ class KilledError(BaseException):
     """Stands for a kill between two steps."""
 
 
-def place(root: Path, config: RunConfig = CONFIG, **launch: Any) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache", settings=("model",),
-        precision="fp32", why_precision="test", accelerator="cpu", report=lambda message: None,
-    )  # fmt: skip
+def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", **launch),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
+        report=lambda message: None,
+    )
 
 
-def kept(where: Place) -> dict[str, torch.Tensor]:
+def kept(where: RunContext) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(where.folder.path / "weights.ckpt", weights_only=True)
     return found
 
@@ -89,7 +95,7 @@ def test_the_slow_average_is_validated_tested_and_kept(
     monkeypatch.setattr(Notes, "steps", [])
     monkeypatch.setattr(Notes, "validated", [])
     config = replace(CONFIG, select=select)
-    where = place(tmp_path, config, accumulate=accumulate)
+    where = context(tmp_path, config, accumulate=accumulate)
     result, weights = run.execute(config, where), kept(where)
     assert len(Notes.steps) == 13
     at = int(result["selected_step"])
@@ -99,18 +105,18 @@ def test_the_slow_average_is_validated_tested_and_kept(
             expected = slow(Notes.steps[: 3 * number + 1], name, 0.7)
             np.testing.assert_allclose(seen[name], expected, rtol=0, atol=1e-6)
     assert np.abs(weights["head.weight"].numpy() - Notes.steps[at]["head.weight"]).max() > 1e-3  # not the weights
-    given = replace(config, policy="none", weights=str(where.folder.path / "weights.ckpt"), lr=None, polyak=0.0)
-    again = run.execute(given, place(tmp_path, given))
+    given = replace(config, budget="none", weights=str(where.folder.path / "weights.ckpt"), lr=None, polyak=0.0)
+    again = run.execute(given, context(tmp_path, given))
     assert again["metrics"]["test_accuracy"] == result["metrics"]["test_accuracy"]
 
 
 def test_training_itself_never_sees_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "PolyakAverage", Notes)
     monkeypatch.setattr(Notes, "steps", [])
-    run.execute(CONFIG, place(tmp_path))
+    run.execute(CONFIG, context(tmp_path))
     plain = replace(CONFIG, polyak=0.0)
-    run.execute(plain, place(tmp_path, plain))
-    for name, value in kept(place(tmp_path, plain)).items():
+    run.execute(plain, context(tmp_path, plain))
+    for name, value in kept(context(tmp_path, plain)).items():
         assert np.array_equal(value.double().numpy(), Notes.steps[-1][name])
 
 
@@ -118,7 +124,7 @@ def test_training_itself_never_sees_the_average(tmp_path: Path, monkeypatch: pyt
 def test_a_killed_run_ends_with_the_same_average_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
 ) -> None:
-    whole, parts = place(tmp_path / "whole"), place(tmp_path / "parts", checkpoint_seconds=0.0)
+    whole, parts = context(tmp_path / "whole"), context(tmp_path / "parts", checkpoint_seconds=0.0)
     run.execute(CONFIG, whole)
     seeded = Recorder.on_train_batch_start
 
@@ -152,15 +158,29 @@ def test_running_statistics_are_averaged_and_counts_are_not() -> None:
 def test_two_processes_have_one_average(tmp_path: Path) -> None:
     """Each tests its share of the images with its own average, so that equal counts say that it is the same."""
     command = [
-        sys.executable, "-m", "experiments.data_scaling", "--preset=smoke", "--model=vit-32x2/4", "--train_size=200",
-        "--seeds=1", "--steps=20", "--evaluations=2", "--global_batch=32", "--precision=fp32", "--lr=0.03", "--shots=",
-        "--polyak=0.9", "--select=last", "--devices=2", f"--out={tmp_path}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "experiments.data_scaling",
+        "--preset=smoke",
+        "--model=vit-32x2/4",
+        "--train_size=200",
+        "--seeds=1",
+        "--steps=20",
+        "--evaluations=2",
+        "--global_batch=32",
+        "--precision=fp32",
+        "--lr=0.03",
+        "--shots=",
+        "--polyak=0.9",
+        "--select=last",
+        "--devices=2",
+        f"--out={tmp_path}",
+    ]
     env = {**os.environ, "WANDB_MODE": "disabled", "VISION_REPRO_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, timeout=400)
     assert done.returncode == 0, done.stderr
     folder = next(tmp_path.glob("data_scaling/runs/*/result.json")).parent
-    given = replace(CONFIG, policy="none", weights=str(folder / "weights.ckpt"), lr=None, polyak=0.0)
-    again = run.execute(given, place(tmp_path, given))
+    given = replace(CONFIG, budget="none", weights=str(folder / "weights.ckpt"), lr=None, polyak=0.0)
+    again = run.execute(given, context(tmp_path, given))
     tested = json.loads((folder / "result.json").read_text())
     assert tested["metrics"]["test_accuracy"]["value"] == again["metrics"]["test_accuracy"]["value"]

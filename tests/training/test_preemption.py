@@ -22,7 +22,7 @@ from vision_repro.store.runs import RunFolder
 from vision_repro.training import run, signals
 from vision_repro.training.preemption import MOST_STEPS, Preemption, environment
 from vision_repro.training.ranks import external_ranks
-from vision_repro.training.recorder import Place, Recorder
+from vision_repro.training.recorder import Recorder, RunContext
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
@@ -35,12 +35,17 @@ COMMAND = (
 Outcome = tuple[dict[str, Any], str, dict[str, torch.Tensor]]
 
 
-def place(root: Path, config: RunConfig = CONFIG, **launch: Any) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", checkpoint_seconds=1e6, **launch),
-        cache=root / "cache", settings=("model",), precision="fp32", why_precision="test", accelerator="cpu",
+def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", checkpoint_seconds=1e6, **launch),
+        cache=root / "cache",
+        settings=("model",),
+        precision="fp32",
+        why_precision="test",
+        accelerator="cpu",
         report=lambda message: None,
-    )  # fmt: skip
+    )
 
 
 def outcome(folder: Path) -> Outcome:
@@ -61,7 +66,7 @@ def assert_same(first: Outcome, second: Outcome) -> None:
 
 @pytest.fixture(scope="module", params=[1, 2])
 def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Outcome]:
-    where = place(tmp_path_factory.mktemp("whole"), accumulate=request.param)
+    where = context(tmp_path_factory.mktemp("whole"), accumulate=request.param)
     run.execute(CONFIG, where)
     return request.param, outcome(where.folder.path)
 
@@ -72,7 +77,7 @@ def test_a_signal_loses_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[int, Outcome], step: int, number: int
 ) -> None:
     accumulate, whole = uninterrupted
-    where, seeded, steps = place(tmp_path, accumulate=accumulate), Recorder.on_train_batch_start, []
+    where, seeded, steps = context(tmp_path, accumulate=accumulate), Recorder.on_train_batch_start, []
 
     def strike(self: Recorder, trainer: Any, module: Any, batch: Any, index: int) -> None:
         seeded(self, trainer, module, batch, index)
@@ -95,11 +100,11 @@ def test_a_signal_loses_no_step(
 
 
 def test_a_signal_during_the_set_up_stops_before_the_first_step(tmp_path: Path, monkeypatch: Any) -> None:
-    where, make = place(tmp_path), run._datamodule
+    where, make = context(tmp_path), run._datamodule
 
-    def late(config: RunConfig, place: Place) -> Any:
+    def late(config: RunConfig, context: RunContext) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return make(config, place)
+        return make(config, context)
 
     with signals.listening():
         monkeypatch.setattr(run, "_datamodule", late)
@@ -188,11 +193,12 @@ def test_a_rank_stops_when_another_was_asked_and_only_between_optimizer_steps() 
         ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, "LightningEnvironment", False),
         (
             {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"},
-            "SLURMEnvironment", True,
+            "SLURMEnvironment",
+            True,
         ),
         ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "TorchElasticEnvironment", True),
     ],
-)  # fmt: skip
+)
 def test_who_started_the_ranks_is_told_not_guessed(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], kind: str, external: bool
 ) -> None:
@@ -318,11 +324,22 @@ def ranks(out: Path) -> list[int]:
 def test_torchrun_restarts_all_ranks_when_one_is_killed(tmp_path: Path, whole: dict[int, Outcome]) -> None:
     words = [*COMMAND, f"--out={tmp_path}", "--devices=2", "--checkpoint_seconds=0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2",
-         "-m", "experiments.data_scaling", *words],
-        env=os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}, cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            "--max-restarts=2",
+            "-m",
+            "experiments.data_scaling",
+            *words,
+        ],
+        env=os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     file = wait_for(lambda: next((tmp_path / "data_scaling" / "runs").glob("*/last.ckpt"), None))
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
     assert process.wait(600) == 0

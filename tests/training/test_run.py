@@ -16,7 +16,7 @@ from vision_repro.config import Launch, RunConfig, UserError
 from vision_repro.files.subset import take
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Place, Recorder, step_seed
+from vision_repro.training.recorder import Recorder, RunContext, step_seed
 
 CONFIG = RunConfig(
     experiment="test", model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
@@ -28,15 +28,20 @@ class KilledError(BaseException):
     """Stands for a kill between two steps."""
 
 
-def place(root: Path, config: RunConfig = CONFIG, precision: str = "fp32", **launch: Any) -> Place:
-    return Place(
-        folder=RunFolder(root, config), launch=Launch(wandb="off", **launch), cache=root / "cache",
-        settings=("model", "train_size"), precision=precision, why_precision="test", accelerator="cpu",
+def context(root: Path, config: RunConfig = CONFIG, precision: str = "fp32", **launch: Any) -> RunContext:
+    return RunContext(
+        folder=RunFolder(root, config),
+        launch=Launch(wandb="off", **launch),
+        cache=root / "cache",
+        settings=("model", "train_size"),
+        precision=precision,
+        why_precision="test",
+        accelerator="cpu",
         report=lambda message: None,
-    )  # fmt: skip
+    )
 
 
-def outcome(where: Place) -> tuple[str, str, dict[str, torch.Tensor]]:
+def outcome(where: RunContext) -> tuple[str, str, dict[str, torch.Tensor]]:
     weights = torch.load(where.folder.path / "weights.ckpt", weights_only=True)
     return (where.folder.path / "result.json").read_text(), (where.folder.path / "metrics.csv").read_text(), weights
 
@@ -46,7 +51,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def test_a_run_leaves_its_evidence_and_is_done_once(tmp_path: Path) -> None:
-    where = place(tmp_path)
+    where = context(tmp_path)
     result = run.execute(CONFIG, where)
     names = {item.name for item in where.folder.path.iterdir()}
     assert {"config.yaml", "provenance.json", "metrics.csv", "weights.ckpt", "result.json"} <= names
@@ -62,9 +67,9 @@ def test_a_run_leaves_its_evidence_and_is_done_once(tmp_path: Path) -> None:
 def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int, accumulate: int
 ) -> None:
-    whole = place(tmp_path / "whole", accumulate=accumulate)
+    whole = context(tmp_path / "whole", accumulate=accumulate)
     run.execute(CONFIG, whole)
-    parts = place(tmp_path / "parts", accumulate=accumulate, checkpoint_seconds=0.0)
+    parts = context(tmp_path / "parts", accumulate=accumulate, checkpoint_seconds=0.0)
     seeded = Recorder.on_train_batch_start
 
     def kill(self: Recorder, trainer: Any, module: Any, batch: Any, index: int) -> None:
@@ -84,7 +89,7 @@ def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
 
 
 def test_a_broken_checkpoint_costs_only_time(tmp_path: Path) -> None:
-    whole, broken = place(tmp_path / "whole"), place(tmp_path / "broken")
+    whole, broken = context(tmp_path / "whole"), context(tmp_path / "broken")
     run.execute(CONFIG, whole)
     broken.folder.open()
     (broken.folder.path / "last.ckpt").write_bytes(b"PK\x03\x04 truncated")
@@ -96,7 +101,7 @@ def test_seed_0_is_a_seed_and_seeds_differ(tmp_path: Path) -> None:
     weights = []
     for number, seed in enumerate((0, 0, 1)):
         config = replace(CONFIG, seed=seed)
-        where = place(tmp_path / str(number), config)
+        where = context(tmp_path / str(number), config)
         run.execute(config, where)
         weights.append(outcome(where)[2])
     assert same(weights[0], weights[1])
@@ -105,7 +110,7 @@ def test_seed_0_is_a_seed_and_seeds_differ(tmp_path: Path) -> None:
 
 def test_the_best_weights_on_val_are_tested_not_the_luckiest_on_test(tmp_path: Path) -> None:
     best, last = CONFIG, replace(CONFIG, select="last")
-    places = [place(tmp_path, config) for config in (best, last)]
+    places = [context(tmp_path, config) for config in (best, last)]
     results = [run.execute(config, where) for config, where in zip((best, last), places, strict=True)]
     curve = [line.split(",") for line in (places[0].folder.path / "metrics.csv").read_text().splitlines()[1:]]
     top = max(float(line[2]) for line in curve)
@@ -116,7 +121,7 @@ def test_the_best_weights_on_val_are_tested_not_the_luckiest_on_test(tmp_path: P
 
 def test_a_diverging_run_is_recorded_as_such(tmp_path: Path) -> None:
     config = replace(CONFIG, lr=1e30, grad_clip=0.0)
-    where = place(tmp_path, config)
+    where = context(tmp_path, config)
     result = run.execute(config, where)
     assert result["status"] == "diverged"
     assert result["metrics"]["test_accuracy"]["value"] is None
@@ -124,9 +129,9 @@ def test_a_diverging_run_is_recorded_as_such(tmp_path: Path) -> None:
 
 def test_what_does_not_divide_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="equal parts"):
-        run.execute(replace(CONFIG, steps=13), place(tmp_path, replace(CONFIG, steps=13)))
+        run.execute(replace(CONFIG, steps=13), context(tmp_path, replace(CONFIG, steps=13)))
     with pytest.raises(UserError, match="does not divide by devices"):
-        run.execute(CONFIG, place(tmp_path, accumulate=3))
+        run.execute(CONFIG, context(tmp_path, accumulate=3))
 
 
 def test_step_seeds_do_not_collide() -> None:
@@ -140,7 +145,7 @@ def test_bf16_and_fp32_agree_within_seed_noise(tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         for seed in range(3):
             config = replace(CONFIG, model="bit-r11x0.15", seed=seed, steps=40, augmentation="none", lr=3e-3)
-            result = run.execute(config, place(tmp_path / precision, config, precision))
+            result = run.execute(config, context(tmp_path / precision, config, precision))
             accuracy.setdefault(precision, []).append(result["metrics"]["test_accuracy"]["value"])
     noise = max(accuracy["fp32"]) - min(accuracy["fp32"])
     difference = [a - b for a, b in zip(accuracy["fp32"], accuracy["bf16"], strict=True)]
@@ -148,7 +153,7 @@ def test_bf16_and_fp32_agree_within_seed_noise(tmp_path: Path) -> None:
 
 
 def test_the_recorded_curve_is_the_folder_s_only_truth(tmp_path: Path) -> None:
-    where = place(tmp_path)
+    where = context(tmp_path)
     run.execute(CONFIG, where)
     text = (where.folder.path / "metrics.csv").read_bytes()
     steps = [int(line.split(b",")[0]) for line in text.splitlines()[1:]]
@@ -156,11 +161,11 @@ def test_the_recorded_curve_is_the_folder_s_only_truth(tmp_path: Path) -> None:
 
 
 def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
-    first = place(tmp_path)
+    first = context(tmp_path)
     run.execute(CONFIG, first)
     file = first.folder.path / "weights.ckpt"
     config = replace(CONFIG, weights=str(file), seed=1, lr=1e-12, weight_decay=0.0)
-    where = place(tmp_path, config)
+    where = context(tmp_path, config)
     run.execute(config, where)
     facts = json.loads((where.folder.path / "provenance.json").read_text())["weights"]
     assert facts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -177,7 +182,7 @@ def test_a_measured_normalisation_is_that_of_the_run_s_own_images(tmp_path: Path
     monkeypatch.setattr(run.normalisation, "statistics", lambda *given: seen.append(make(*given)) or seen[-1])
     for seed in (0, 1):
         config = replace(CONFIG, normalisation="mean-image", seed=seed)
-        run.execute(config, place(tmp_path, config))
+        run.execute(config, context(tmp_path, config))
     splits = datasets.load("digits", None, tmp_path / "cache")
     for seed, found in enumerate(seen):
         chosen = splits.train.images[take(splits.train.labels, 40, seed)]
@@ -187,13 +192,13 @@ def test_a_measured_normalisation_is_that_of_the_run_s_own_images(tmp_path: Path
 
 def test_several_views_are_tested_on_the_whole_split(tmp_path: Path) -> None:
     config = replace(CONFIG, views="ten")
-    result = run.execute(config, place(tmp_path, config))
+    result = run.execute(config, context(tmp_path, config))
     assert 0 <= result["metrics"]["test_accuracy"]["value"] <= 1  # it asserts that all 397 images were seen
 
 
 def test_too_few_shots_are_told_before_anything_is_trained(tmp_path: Path) -> None:
     config = replace(CONFIG, shots="1 21")
-    where = place(tmp_path, config)
+    where = context(tmp_path, config)
     with pytest.raises(UserError, match="21 shots need 21 images of every class, but class 0 has 20"):
         run.execute(config, where)
     assert not (where.folder.path / "metrics.csv").exists()

@@ -55,13 +55,13 @@ def stages(runs: Iterable[RunConfig]) -> dict[str, str]:
 
 
 def _stage(run: RunConfig, upstream: bool, searched: bool) -> str:
-    if run.policy == "none":
+    if run.budget == "none":
         return "measuring"
     if searched and not upstream:
         return "search"
     if upstream or run.objective != "supervised":
         return "pre-training"
-    return "fine-tuning" if run.weights or run.start else "training"
+    return "fine-tuning" if run.weights or run.pretraining else "training"
 
 
 def entries(planned: Planned) -> list[Entry]:

@@ -111,9 +111,14 @@ def pooling(args: Sequence[Any], out: Any) -> Operation:
     strides = _pair(rest[0]) if rest and rest[0] else sides
     pads = _pair(rest[1]) if len(rest) > 1 else (0, 0)
     return Operation(
-        "pool", tuple(source.shape), tuple(result.shape), window=result.numel() * prod(sides),
-        kernel=sides, stride=strides, padding=tuple((pad, pad) for pad in pads),
-    )  # fmt: skip
+        "pool",
+        tuple(source.shape),
+        tuple(result.shape),
+        window=result.numel() * prod(sides),
+        kernel=sides,
+        stride=strides,
+        padding=tuple((pad, pad) for pad in pads),
+    )
 
 
 def _pair(value: Any) -> Shape:

@@ -58,9 +58,12 @@ class _Book:
         last = self.layers[-1] if self.layers else None
         if last and (last.name, last.kind, layer.kind) == (layer.name, "attention", "attention"):
             self.layers[-1] = replace(
-                last, output=layer.output, memory=last.memory + layer.memory, macs=last.macs + layer.macs,
+                last,
+                output=layer.output,
+                memory=last.memory + layer.memory,
+                macs=last.macs + layer.macs,
                 inside=last.inside + layer.inside,
-            )  # fmt: skip
+            )
         else:
             self.layers.append(layer)
 

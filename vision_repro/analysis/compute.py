@@ -57,7 +57,7 @@ def clouds(rows: Iterable[Row], metric: str, datasets: Sequence[str]) -> dict[in
     values: dict[tuple[int, str, str], dict[str, float]] = {}
     flops: dict[tuple[int, str, str], float] = {}
     for row in rows:
-        key = (row.seed, str(row.settings["model"]), str(row.settings["start"]))
+        key = (row.seed, str(row.settings["model"]), str(row.settings["pretraining"]))
         if row.ok and row.metric == metric:
             values.setdefault(key, {})[str(row.settings["dataset"])] = row.value
         elif row.ok and row.metric == COMPUTE:

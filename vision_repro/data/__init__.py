@@ -57,13 +57,13 @@ def datamodule(
     views: str = "crop",
     on_bad_image: str = "error",
     decoded_cache: bool = False,
-    all_of_train: bool = False,
+    train_on_val: bool = False,
 ) -> ImageData:
     """Returns the loaders of a run: on the nested subset of `train_size` images that (labels, `seed`) fix.
 
     `views` is what is made of a test image (`crops.views`). The last three are for images that are streamed:
     `workers` [processes] that decode them, what to do about one that cannot be read, and whether decoded images are
-    kept under `cache`. With `all_of_train` all images of `val` are trained on too; `val` is measured as ever.
+    kept under `cache`. With `train_on_val` all images of `val` are trained on too; `val` is measured as ever.
 
     Raises:
         UserError: for settings that the data set cannot serve, or data that are missing or broken.
@@ -78,13 +78,32 @@ def datamodule(
     if is_streamed(name):
         listing = listed(name, data_root, cache)
         return StreamedData(
-            listing, image_size=image_size, subset=take(torch.from_numpy(listing.train.labels), train_size, seed),
-            global_batch=global_batch, steps=steps, seed=seed, augmentation=augmentation, workers=workers,
-            eval_batch=eval_batch, views=views, on_bad_image=on_bad_image, decoded_cache=decoded_cache, cache=cache,
-            report=partial(print, file=sys.stderr), all_of_train=all_of_train,
-        )  # fmt: skip
+            listing,
+            image_size=image_size,
+            subset=take(torch.from_numpy(listing.train.labels), train_size, seed),
+            global_batch=global_batch,
+            steps=steps,
+            seed=seed,
+            augmentation=augmentation,
+            workers=workers,
+            eval_batch=eval_batch,
+            views=views,
+            on_bad_image=on_bad_image,
+            decoded_cache=decoded_cache,
+            cache=cache,
+            report=partial(print, file=sys.stderr),
+            train_on_val=train_on_val,
+        )
     splits = load(name, data_root, cache)
     return ResidentData(
-        splits, subset=take(splits.train.labels, train_size, seed), global_batch=global_batch, steps=steps, seed=seed,
-        eval_batch=eval_batch, augmentation=augmentation, views=views, image_size=image_size, all_of_train=all_of_train,
-    )  # fmt: skip
+        splits,
+        subset=take(splits.train.labels, train_size, seed),
+        global_batch=global_batch,
+        steps=steps,
+        seed=seed,
+        eval_batch=eval_batch,
+        augmentation=augmentation,
+        views=views,
+        image_size=image_size,
+        train_on_val=train_on_val,
+    )

@@ -99,9 +99,11 @@ def show(options: Options) -> int:
     from vision_repro.files.subset import order
 
     data.check(
-        options.dataset, image_size=datasets.describe(options.dataset).image_size or options.image_size,
-        train_size=datasets.describe(options.dataset).train or sys.maxsize, augmentation=options.augmentation,
-    )  # fmt: skip
+        options.dataset,
+        image_size=datasets.describe(options.dataset).image_size or options.image_size,
+        train_size=datasets.describe(options.dataset).train or sys.maxsize,
+        augmentation=options.augmentation,
+    )
     found = _open(options)
     streamed = datasets.is_streamed(options.dataset)
     labels = torch.as_tensor(found.train.labels)

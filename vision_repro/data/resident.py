@@ -73,7 +73,7 @@ class ResidentData(ImageData):
     are crops of it enlarged.
 
     Where `image_size` [pixels] is not that of the images, each batch is resized on the device (bilinear, antialiased,
-    uint8), before it is augmented. With `all_of_train`, all of `val` is trained on beside the subset.
+    uint8), before it is augmented. With `train_on_val`, all of `val` is trained on beside the subset.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class ResidentData(ImageData):
         augmentation: str = "none",
         views: str = "crop",
         image_size: int | None = None,
-        all_of_train: bool = False,
+        train_on_val: bool = False,
     ) -> None:
         super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
         self.splits, self.views = splits, views
-        self.train = joined(splits.train, splits.val) if all_of_train else splits.train
-        self.subset = subsets.chosen(subset, len(splits.train), len(splits.val) if all_of_train else 0)
+        self.train = joined(splits.train, splits.val) if train_on_val else splits.train
+        self.subset = subsets.chosen(subset, len(splits.train), len(splits.val) if train_on_val else 0)
         self.classes, self.checksum = splits.classes, splits.checksum
         self.image_size = splits.image_size if image_size is None else image_size
         self.subset_checksum = subsets.checksum(self.subset)

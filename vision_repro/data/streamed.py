@@ -47,7 +47,7 @@ class StreamedData(ImageData):
     `expected` with them, for which these splits are read once beforehand.
 
     With `decoded_cache`, train and val are decoded once into files under `cache`; no pixel changes. It is all of train,
-    whatever the subset, so that runs share it. With `all_of_train`, all of `val` is trained on beside the subset.
+    whatever the subset, so that runs share it. With `train_on_val`, all of `val` is trained on beside the subset.
 
     Attributes: `single`, the view of val and pool, `decoder`, the name of the JPEG decoder, `skipped`: split -> what
     was wrong -> how often this process met it.
@@ -70,7 +70,7 @@ class StreamedData(ImageData):
         decoded_cache: bool = False,
         cache: Path | None = None,
         report: Callable[[str], None] = lambda message: None,
-        all_of_train: bool = False,
+        train_on_val: bool = False,
     ) -> None:
         super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
         _check("views", views, tuple(crops.VIEWS))
@@ -80,8 +80,8 @@ class StreamedData(ImageData):
         self.listing, self.workers, self.views, self.decoded_cache = listing, workers, views, decoded_cache
         self.cache, self.report, self.skip = cache, report, on_bad_image == "skip"
         self.single = "square" if views == "square" else "crop"
-        self.all_of_train = all_of_train
-        self.subset = subsets.chosen(subset, len(listing.train), len(listing.val) if all_of_train else 0)
+        self.train_on_val = train_on_val
+        self.subset = subsets.chosen(subset, len(listing.train), len(listing.val) if train_on_val else 0)
         self.classes, self.image_size, self.checksum = len(listing.class_names), image_size, listing.checksum
         self.subset_checksum = subsets.checksum(self.subset)
         parts = augmentation.split("+")
@@ -139,7 +139,7 @@ class StreamedData(ImageData):
         return np.concatenate((labels, self.listing.val.labels)) if self._is_joined(split) else labels
 
     def _is_joined(self, split: str) -> bool:
-        return split == "train" and self.all_of_train
+        return split == "train" and self.train_on_val
 
     def _reader(self, split: str) -> Read:
         """Returns what reads the images of a split, with those of val behind train where these are trained on."""

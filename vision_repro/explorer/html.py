@@ -14,7 +14,7 @@ from typing import Any
 
 def render(shown: Mapping[str, Any]) -> str:
     """Returns the page. Texts go into it as JSON without angle brackets, and nothing in it may ask the network."""
-    folder = files("vision_repro.probes") / "page"
+    folder = files("vision_repro.explorer") / "page"
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     data = json.dumps(shown, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     for letter in "<>&":

@@ -73,9 +73,12 @@ def of_files(names: Sequence[str], size: int) -> Pictures:
             raise UserError(f'--files: "{file}" cannot be read ({error.strerror}).') from None
         images.append(crops.central(decode(content, f'"{file}"'), size))
     return Pictures(
-        torch.stack(images), tuple(Path(name).name for name in names), ("",) * len(names), (),
+        torch.stack(images),
+        tuple(Path(name).name for name in names),
+        ("",) * len(names),
+        (),
         f"own images{_cropped(size)}",
-    )  # fmt: skip
+    )
 
 
 def of_data_set(name: str, root: Path | None, cache: Path, *, size: int, count: int, seed: int) -> Pictures:

@@ -123,9 +123,13 @@ def _pictures(options: Options) -> Pictures:
         return pictures.of_files([name for name in options.files.split(",") if name], options.image_size)
     root = options.data_root or os.environ.get("VISION_REPRO_DATA")
     return pictures.of_data_set(
-        options.dataset, Path(root) if root else None, cache_folder(),
-        size=options.image_size, count=options.images, seed=options.seed,
-    )  # fmt: skip
+        options.dataset,
+        Path(root) if root else None,
+        cache_folder(),
+        size=options.image_size,
+        count=options.images,
+        seed=options.seed,
+    )
 
 
 def _model(options: Options, classes: int) -> tuple[nn.Module, Loaded | None]:

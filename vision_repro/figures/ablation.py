@@ -86,7 +86,7 @@ def _panel(figure: Figure, index: int, across: int, left: float, tall: float) ->
 
 def _dots(
     axes: Axes, variants: Sequence[Variant], points: Sequence[Interval | None], margin: float, title: str
-) -> None:  # fmt: skip
+) -> None:
     """Draws mean [%] and interval of each variant that has one, on a line of its own, the first on top."""
     axes.set_title(title, loc="left", pad=stroke(4))
     axes.set_ylim(len(variants) - 0.4, -0.6)

@@ -33,9 +33,7 @@ def percent_axis(axes: Axes, ends: Sequence[float]) -> None:
     axes.yaxis.set_major_locator(InView(6))
 
 
-def number_axis(
-    axes: Axes, which: str, places: Sequence[float], *, log: bool, wide: float, free: bool = False
-) -> None:  # fmt: skip
+def number_axis(axes: Axes, which: str, places: Sequence[float], *, log: bool, wide: float, free: bool = False) -> None:
     """Sets limits and ticks of the axis `which`, "x" or "y", `wide` inches long; ticks are round if `free` or many.
 
     Raises:

@@ -136,9 +136,7 @@ def _column(figure: Figure, column: Column, centre: float, heads: float, rows: S
         _write(figure, centre, place, text, _SIZE, "center", "bold" if index in column.best else "normal")
 
 
-def _write(
-    figure: Figure, left: float, top: float, text: str, size: float, align: str, weight: str = "normal"
-) -> None:  # fmt: skip
+def _write(figure: Figure, left: float, top: float, text: str, size: float, align: str, weight: str = "normal") -> None:
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - (top + 0.02) / height, text, fontsize=points(size), va="top", ha=align, weight=weight)
 
@@ -146,6 +144,4 @@ def _write(
 def _rule(figure: Figure, left: float, right: float, top: float, thickness: float) -> None:
     width, height = figure.get_size_inches()
     place = 1 - top / height
-    figure.add_artist(
-        Line2D([left / width, right / width], [place, place], color="black", linewidth=stroke(thickness))
-    )  # fmt: skip
+    figure.add_artist(Line2D([left / width, right / width], [place, place], color="black", linewidth=stroke(thickness)))

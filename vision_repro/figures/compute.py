@@ -129,9 +129,15 @@ def _draw(axes: Axes, title: str, cloud: Cloud, room: float) -> None:
     unit, prefix = next(item for item in _PREFIXES if item[0] <= min(point.compute for point in cloud) or item[0] == 1)
     best = front(cloud)
     axes.plot(
-        [point.compute / unit for point in best], [100 * point.accuracy for point in best], color=_GREY,
-        linewidth=stroke(4.0), solid_capstyle="round", solid_joinstyle="round", zorder=1, label=_FRONT,
-    )  # fmt: skip
+        [point.compute / unit for point in best],
+        [100 * point.accuracy for point in best],
+        color=_GREY,
+        linewidth=stroke(4.0),
+        solid_capstyle="round",
+        solid_joinstyle="round",
+        zorder=1,
+        label=_FRONT,
+    )
     for name in sorted({family(point.model) for point in cloud}, key=_order):
         _family(axes, name, of_family(cloud, name), cloud, unit)
     limits(axes, list(cloud.values()))
@@ -145,19 +151,29 @@ def _family(axes: Axes, name: str, points: Sequence[Point], cloud: Cloud, unit: 
     color, marker, line = _LOOKS.get(name, _OTHER)
     best = front(points)
     axes.plot(
-        [point.compute / unit for point in best], [100 * point.accuracy for point in best], color=color,
-        linestyle=line, zorder=2, label=name,
-    )  # fmt: skip
+        [point.compute / unit for point in best],
+        [100 * point.accuracy for point in best],
+        color=color,
+        linestyle=line,
+        zorder=2,
+        label=name,
+    )
     sizes = _ranks(points)
     for point in points:
         interval, place = cloud[point], point.compute / unit
         if interval.bounded:
             axes.vlines(place, 100 * interval.low, 100 * interval.high, color=color, linewidth=stroke(0.8), zorder=3)
         axes.plot(
-            [place], [100 * point.accuracy], color=color, marker=marker, linestyle="",
+            [place],
+            [100 * point.accuracy],
+            color=color,
+            marker=marker,
+            linestyle="",
             markersize=stroke(_SIZES[min(sizes[point.model], len(_SIZES) - 1)]),
-            markerfacecolor=color if point in best else "white", markeredgewidth=stroke(0.8), zorder=4,
-        )  # fmt: skip
+            markerfacecolor=color if point in best else "white",
+            markeredgewidth=stroke(0.8),
+            zorder=4,
+        )
 
 
 def _ranks(points: Sequence[Point]) -> dict[str, int]:
@@ -198,9 +214,17 @@ def _legend(figure: Figure, panels: Sequence[Panel], top: float, columns: int) -
         entries.append(Line2D([], [], color=color, marker=marker, linestyle=line, label=FAMILIES.get(name, name)))
     entries.append(Line2D([], [], color=_GREY, linewidth=stroke(4.0), label=_FRONT))
     figure.legend(
-        handles=entries, loc="upper center", bbox_to_anchor=(0.5, 1 - top / height), ncols=columns, borderaxespad=0,
-        borderpad=0, columnspacing=1.6, handlelength=2.6, handletextpad=0.5, labelspacing=0.25,
-    )  # fmt: skip
+        handles=entries,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - top / height),
+        ncols=columns,
+        borderaxespad=0,
+        borderpad=0,
+        columnspacing=1.6,
+        handlelength=2.6,
+        handletextpad=0.5,
+        labelspacing=0.25,
+    )
 
 
 def _marks(cloud: Cloud) -> str:

@@ -56,9 +56,16 @@ def _line(axes: Axes, curve: Curve, sizes: Sequence[float], place: Sequence[floa
     mean, low, high = (100 * np.array([getattr(point, name) for point in points]) for name in ("mean", "low", "high"))
     bounded = [point.bounded for point in points]
     axes.plot(
-        place, mean, color=look.color, marker=look.marker, linestyle=look.linestyle, label=look.label,
-        markerfacecolor=look.face, markeredgewidth=stroke(0.8), zorder=3,
-    )  # fmt: skip
+        place,
+        mean,
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.linestyle,
+        label=look.label,
+        markerfacecolor=look.face,
+        markeredgewidth=stroke(0.8),
+        zorder=3,
+    )
     axes.fill_between(place, low, high, where=bounded, color=look.color, alpha=0.14, linewidth=0, zorder=1)
     alone = _alone(bounded)
     axes.vlines(np.array(place)[alone], low[alone], high[alone], color=look.color, linewidth=stroke(0.8), zorder=2)
@@ -83,9 +90,16 @@ def _crosses(axes: Axes, curves: Sequence[Curve], step: float) -> None:
             height = axes.get_ylim()[0] + step * (stacked[size] + 0.6)
             stacked[size] += 1
             axes.plot(
-                [size], [height], color=appearance(curve.model).color, marker="X", markerfacecolor="white",
-                markersize=stroke(5), markeredgewidth=stroke(0.8), linestyle="none", zorder=4,
-            )  # fmt: skip
+                [size],
+                [height],
+                color=appearance(curve.model).color,
+                marker="X",
+                markerfacecolor="white",
+                markersize=stroke(5),
+                markeredgewidth=stroke(0.8),
+                linestyle="none",
+                zorder=4,
+            )
 
 
 def limits(axes: Axes, points: Sequence[Interval], rows: int = 0) -> float:

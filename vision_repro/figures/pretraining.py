@@ -40,16 +40,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Group:
-    """One reading: a metric of the rows with this policy and number of training images, and its title."""
+    """One reading: a metric of the rows with this budget and number of training images, and its title."""
 
     metric: str
-    policy: str
+    budget: str
     size: Level
     title: str
 
     def of(self, rows: Sequence[SummaryRow], start: str) -> Interval | None:
         """Returns the interval over seeds of a start; None if it was not measured."""
-        where = {"start": start, "policy": self.policy, "train_size": self.size}
+        where = {"pretraining": start, "budget": self.budget, "train_size": self.size}
         found = (row.interval for row in rows if row.metric == self.metric and row.setting == where and row.n)
         return next(found, None)
 
@@ -73,7 +73,7 @@ def pretraining_figure(
     """
     width = page().width if width is None else width
     ours = [row for row in rows if row.preset == preset]
-    shown = [row for row in ours if any((row.metric, row.setting["policy"]) == (g.metric, g.policy) for g in groups)]
+    shown = [row for row in ours if any((row.metric, row.setting["budget"]) == (g.metric, g.budget) for g in groups)]
     with style():
         marks = f"{seeds_note(shown)}; dashed: without pre-training"
         below = footer(verdicts, [*notes, marks, lost_note(shown)], width)
@@ -162,9 +162,7 @@ def _room(axes: Axes) -> None:
     axes.xaxis.set_major_locator(InView(3))
 
 
-def _curves(
-    axes: Axes, rows: Sequence[SummaryRow], lengths: Mapping[int, str], curves: Sequence[Group]
-) -> None:  # fmt: skip
+def _curves(axes: Axes, rows: Sequence[SummaryRow], lengths: Mapping[int, str], curves: Sequence[Group]) -> None:
     """Draws each reading over the steps of pre-training, and as a dashed line what it is without."""
     steps = sorted(lengths)
     found = {index: {n: group.of(rows, lengths[n]) for n in steps} for index, group in enumerate(curves)}

@@ -74,8 +74,16 @@ def _lines(axes: Axes, rows: Sequence[SummaryRow], labels: Mapping[str, str]) ->
             places[bounded], numbers["low"][bounded], numbers["high"][bounded], color=color, lw=stroke(1.0), zorder=2
         )
         lost = [rate * shift for rate in rates if rate in own and not own[rate].n]
-        axes.plot(lost, [0.03] * len(lost), color=color, marker="X", linestyle="", markerfacecolor="white",
-                  transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        axes.plot(
+            lost,
+            [0.03] * len(lost),
+            color=color,
+            marker="X",
+            linestyle="",
+            markerfacecolor="white",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
     _scale(axes, rates)
     _legend(axes, len(labels))
 

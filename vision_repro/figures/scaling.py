@@ -116,9 +116,15 @@ def _paper(axes: Axes, title: str) -> None:
         )
         look = appearance(model)
         axes.plot(
-            [size for size, _ in own], [value for _, value in own], color=look.color, marker=look.marker,
-            linestyle=look.linestyle, label=look.label, markerfacecolor=look.face, markeredgewidth=stroke(0.8),
-        )  # fmt: skip
+            [size for size, _ in own],
+            [value for _, value in own],
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.linestyle,
+            label=look.label,
+            markerfacecolor=look.face,
+            markeredgewidth=stroke(0.8),
+        )
         points += [Interval(value / 100, value / 100, value / 100, 1) for _, value in own]
     limits(axes, points)
     size_axis(axes, list(PRETRAINING.values()))

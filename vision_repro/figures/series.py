@@ -82,9 +82,16 @@ def one(rows: Iterable[SummaryRow], metric: str, setting: Setting) -> SummaryRow
 
 
 def over(
-    rows: Sequence[SummaryRow], metric: str, setting: Setting, along: str, label: str, *, complement: bool = False,
-    joined: bool = True, look: int | None = None,
-) -> Series:  # fmt: skip
+    rows: Sequence[SummaryRow],
+    metric: str,
+    setting: Setting,
+    along: str,
+    label: str,
+    *,
+    complement: bool = False,
+    joined: bool = True,
+    look: int | None = None,
+) -> Series:
     """Returns a metric over the numeric setting `along`; with `complement` 1 minus it, such as an error."""
     found = matching(rows, metric, setting)
     if len({row.setting[along] for row in found}) < len(found):
@@ -95,9 +102,16 @@ def over(
 
 
 def against(
-    rows: Sequence[SummaryRow], metric: str, cost: str, settings: Iterable[Setting], label: str, *,
-    complement: bool = False, joined: bool = True, look: int | None = None,
-) -> Series:  # fmt: skip
+    rows: Sequence[SummaryRow],
+    metric: str,
+    cost: str,
+    settings: Iterable[Setting],
+    label: str,
+    *,
+    complement: bool = False,
+    joined: bool = True,
+    look: int | None = None,
+) -> Series:
     """Returns a metric over the mean of another one, `cost`, a point for each of the settings that has both."""
     points, used = [], []
     for setting in settings:
@@ -110,7 +124,7 @@ def against(
 
 def by_layer(
     rows: Sequence[SummaryRow], prefix: str, setting: Setting, label: str, *, look: int | None = None
-) -> Series:  # fmt: skip
+) -> Series:
     """Returns the metrics `<prefix>_<number>` of a setting over that number."""
     names = {row.metric for row in rows if row.metric.rpartition("_")[0] == prefix}
     numbered = {int(name.rpartition("_")[2]): name for name in names if name.rpartition("_")[2].isdigit()}
@@ -121,9 +135,15 @@ def by_layer(
 
 
 def entry(
-    rows: Sequence[SummaryRow], metric: str, setting: Setting, label: str, paper: float | None = None, role: str = "",
-    *, complement: bool = False,
-) -> Entry:  # fmt: skip
+    rows: Sequence[SummaryRow],
+    metric: str,
+    setting: Setting,
+    label: str,
+    paper: float | None = None,
+    role: str = "",
+    *,
+    complement: bool = False,
+) -> Entry:
     """Returns the line of a list for a metric and a setting."""
     row = one(rows, metric, setting)
     if row is None:
@@ -137,9 +157,7 @@ def paper(label: str, values: Mapping[float, float], *, unit: str = "fraction", 
     return Series(label, points, unit, joined, PAPER)
 
 
-def _series(
-    label: str, points: Sequence[Point], rows: Sequence[SummaryRow], joined: bool, look: int | None
-) -> Series:  # fmt: skip
+def _series(label: str, points: Sequence[Point], rows: Sequence[SummaryRow], joined: bool, look: int | None) -> Series:
     units = {row.unit for row in rows}
     if len(units) > 1:
         raise ValueError(f"{label}: one line with several units, {', '.join(sorted(units))}")

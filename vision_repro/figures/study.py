@@ -132,9 +132,7 @@ def study_figure(
     return figure
 
 
-def _row(
-    figure: Figure, line: Sequence[Panel], top: float, across: int, looks: _Looks, letters: Sequence[str]
-) -> None:  # fmt: skip
+def _row(figure: Figure, line: Sequence[Panel], top: float, across: int, looks: _Looks, letters: Sequence[str]) -> None:
     """Draws the panels of a row, whose axes begin `top` inches under the edge of the figure."""
     width, height = figure.get_size_inches()
     cell = (width - _RIGHT) / (across if len(line) == across else max(len(line), min(2, across)))
@@ -207,16 +205,21 @@ def _cut(shown: Sequence[Series]) -> float:
 
 def _line(
     axes: Axes, series: Series, look: tuple[str, str, Any], aside: tuple[float, bool], scale: float, least: float
-) -> None:  # fmt: skip
+) -> None:
     (shift, log), (color, marker, dashes) = aside, look
     places = [point.x * 10**shift if log else point.x + shift for point in series.points]
     crowded = len(places) > _CROWDED
     theirs = series.look == PAPER
     axes.plot(
-        places, [scale * point.interval.mean for point in series.points], color=color,
-        marker="" if crowded and series.joined else marker, linestyle=dashes if series.joined else "",
-        markerfacecolor="white" if theirs else color, markeredgewidth=stroke(0.8), zorder=3,
-    )  # fmt: skip
+        places,
+        [scale * point.interval.mean for point in series.points],
+        color=color,
+        marker="" if crowded and series.joined else marker,
+        linestyle=dashes if series.joined else "",
+        markerfacecolor="white" if theirs else color,
+        markeredgewidth=stroke(0.8),
+        zorder=3,
+    )
     bounded = [(x, point.interval) for x, point in zip(places, series.points, strict=True) if point.interval.bounded]
     low, high = ([max(scale * getattr(item, end), least) for _, item in bounded] for end in ("low", "high"))
     if crowded and series.joined:
@@ -252,9 +255,15 @@ def _dots(axes: Axes, panel: Dots, wide: float) -> None:
     printed = [(line, scale * item.paper) for line, item in enumerate(panel.entries) if item.paper is not None]
     color, marker, _ = _PAPER
     axes.plot(
-        [value for _, value in printed], [line for line, _ in printed], color=color, marker=marker,
-        markerfacecolor="white", linestyle="", markeredgewidth=stroke(0.8), zorder=2,
-    )  # fmt: skip
+        [value for _, value in printed],
+        [line for line, _ in printed],
+        color=color,
+        marker=marker,
+        markerfacecolor="white",
+        linestyle="",
+        markeredgewidth=stroke(0.8),
+        zorder=2,
+    )
     number_axis(axes, "x", [*ends, *(value for _, value in printed)], log=False, wide=wide, free=True)
 
 
@@ -286,9 +295,14 @@ def _legend_of(line: Sequence[Panel], looks: _Looks, width: float) -> _Legend:
             color, marker, dashes = looks.of(series)
             crowded = len(series.points) > _CROWDED and series.joined
             handles[series.label] = Line2D(
-                [], [], color=color, marker="" if crowded else marker, linestyle=dashes if series.joined else "",
-                markerfacecolor="white" if series.look == PAPER else color, label=series.label,
-            )  # fmt: skip
+                [],
+                [],
+                color=color,
+                marker="" if crowded else marker,
+                linestyle=dashes if series.joined else "",
+                markerfacecolor="white" if series.look == PAPER else color,
+                label=series.label,
+            )
     if not handles:
         return [], 0, 1
     widest = max(text_width(label, 7) for label in handles) + 0.5
@@ -302,6 +316,14 @@ def _write_legend(figure: Figure, legend: _Legend, top: float) -> None:
     if not lines:
         return
     figure.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - top / figure.get_figheight()), ncols=columns,
-        borderaxespad=0, borderpad=0, columnspacing=1.4, handlelength=2.4, handletextpad=0.5, labelspacing=0.25,
-    )  # fmt: skip
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - top / figure.get_figheight()),
+        ncols=columns,
+        borderaxespad=0,
+        borderpad=0,
+        columnspacing=1.4,
+        handlelength=2.4,
+        handletextpad=0.5,
+        labelspacing=0.25,
+    )

@@ -152,13 +152,25 @@ def _parallel(axes: Axes, trials: Sequence[Trial], scales: Sequence[Scale], valu
         first = trial is best
         x, y = _smooth([*spots, end])
         axes.plot(
-            x, y, color=_BEST if first else color, linestyle=line, linewidth=stroke(1.8 if first else 0.8),
-            alpha=1.0 if first else 0.85, zorder=4 if first else 2, clip_on=False,
-        )  # fmt: skip
+            x,
+            y,
+            color=_BEST if first else color,
+            linestyle=line,
+            linewidth=stroke(1.8 if first else 0.8),
+            alpha=1.0 if first else 0.85,
+            zorder=4 if first else 2,
+            clip_on=False,
+        )
         axes.plot(
-            [len(scales)], [end], marker="X" if trial.value is None else "o", color=_BEST if first else color,
-            markersize=stroke(3.5), linestyle="none", zorder=5, clip_on=False,
-        )  # fmt: skip
+            [len(scales)],
+            [end],
+            marker="X" if trial.value is None else "o",
+            color=_BEST if first else color,
+            markersize=stroke(3.5),
+            linestyle="none",
+            zorder=5,
+            clip_on=False,
+        )
     for index, scale in enumerate((*scales, value)):
         _upright(axes, index, scale)
 
@@ -179,9 +191,14 @@ def _upright(axes: Axes, x: int, scale: Scale) -> None:
     words: dict[str, Any] = {"color": "#111111", "fontsize": points(6), "zorder": 6}
     for place, text in scale.ticks:
         axes.annotate(
-            text.replace("$", r"\$"), (x, place), xytext=(stroke(3), 0), textcoords="offset points", va="center",
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": stroke(0.6)}, **words,
-        )  # fmt: skip
+            text.replace("$", r"\$"),
+            (x, place),
+            xytext=(stroke(3), 0),
+            textcoords="offset points",
+            va="center",
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": stroke(0.6)},
+            **words,
+        )
     side = "left" if x == 0 else "center"
     axes.annotate(
         scale.name, (x, 0), xytext=(0, -stroke(9)), textcoords="offset points", va="top", ha=side, fontsize=points(7)
@@ -199,15 +216,19 @@ def _bars(axes: Axes, importances: Sequence[Importance]) -> None:
         axes.plot([100 * item.chance] * 2, [row - 0.36, row + 0.36], color="#111111", linewidth=stroke(1.0), zorder=3)
         if item.correlation is not None:
             axes.annotate(
-                "+" if item.correlation > 0 else "\u2212", (100, row), xytext=(-stroke(2), 0), va="center", ha="right",
-                textcoords="offset points", fontsize=points(7), zorder=4,
-            )  # fmt: skip
+                "+" if item.correlation > 0 else "\u2212",
+                (100, row),
+                xytext=(-stroke(2), 0),
+                va="center",
+                ha="right",
+                textcoords="offset points",
+                fontsize=points(7),
+                zorder=4,
+            )
     axes.xaxis.set_major_locator(InView(4))
 
 
-def _notes(
-    trials: Sequence[Trial], importances: Sequence[Importance], metric: str, goal: str
-) -> list[str]:  # fmt: skip
+def _notes(trials: Sequence[Trial], importances: Sequence[Importance], metric: str, goal: str) -> list[str]:
     """Returns what the lines and bars are, and the best trial."""
     counts = {state: sum(trial.state == state for trial in trials) for state in ("stopped", "diverged")}
     notes = [f"a line is one of {len(trials)} trials"]

@@ -33,9 +33,16 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def transfer_figure(
-    table: Table, verdicts: Sequence[Verdict], *, starts: Sequence[tuple[str, str]], models: Sequence[str],
-    datasets: Sequence[str], preset: str, notes: Sequence[str], width: float | None = None,
-) -> Figure:  # fmt: skip
+    table: Table,
+    verdicts: Sequence[Verdict],
+    *,
+    starts: Sequence[tuple[str, str]],
+    models: Sequence[str],
+    datasets: Sequence[str],
+    preset: str,
+    notes: Sequence[str],
+    width: float | None = None,
+) -> Figure:
     """Returns our table over the paper's: data sets by models and starts, mean and deviation over runs, cost last.
 
     `starts` are the levels of the column start and their names. `width` is in inches, that of the page if None; what is
@@ -96,13 +103,13 @@ def _printed(row: dict[str, str]) -> str:
 
 def _values(table: Table, metric: str, model: str, start: str, dataset: str | None = None) -> list[float]:
     """Returns the finite values of a metric, of all data sets if None is given."""
-    wanted = {"model": model, "start": start} | ({} if dataset is None else {"dataset": dataset})
+    wanted = {"model": model, "pretraining": start} | ({} if dataset is None else {"dataset": dataset})
     rows = (row for row in table.rows if row.ok and row.metric == metric)
     return [row.value for row in rows if all(row.settings[name] == level for name, level in wanted.items())]
 
 
 def _measured(table: Table, model: str, start: str) -> bool:
-    return any((row.settings["model"], row.settings["start"]) == (model, start) for row in table.rows)
+    return any((row.settings["model"], row.settings["pretraining"]) == (model, start) for row in table.rows)
 
 
 def _mean(table: Table, place: tuple[str, str, str], row: tuple[str, str]) -> float:

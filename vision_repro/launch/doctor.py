@@ -75,8 +75,12 @@ def software() -> Iterator[Finding]:
     """Yields Python, the packages without which nothing runs, and whether they are those of the lock file."""
     version = sys.version_info
     good = version >= (3, 11)
-    yield Finding("ok" if good else "bad", "Python", platform.python_version(),
-                  "" if good else "Python 3.11 or newer is needed: make setup PYTHON=python3.11")  # fmt: skip
+    yield Finding(
+        "ok" if good else "bad",
+        "Python",
+        platform.python_version(),
+        "" if good else "Python 3.11 or newer is needed: make setup PYTHON=python3.11",
+    )
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         yield Finding("bad", "packages", f"not installed: {', '.join(absent)}", "make setup")
@@ -118,8 +122,12 @@ def machine() -> Iterator[Finding]:
     memory = _memory()
     if memory is not None:
         low = memory < 4 * GIB
-        yield Finding("note" if low else "ok", "memory", f"{memory / GIB:.0f} GiB free",
-                      "a worker takes about 1 GiB: give JOBS=1" if low else "")  # fmt: skip
+        yield Finding(
+            "note" if low else "ok",
+            "memory",
+            f"{memory / GIB:.0f} GiB free",
+            "a worker takes about 1 GiB: give JOBS=1" if low else "",
+        )
 
 
 def _memory() -> int | None:
@@ -173,8 +181,12 @@ def _locks(out: Path) -> Finding:
         return Finding("note", "file locks", f"could not be tried in {place}")
     if held:
         return Finding("ok", "file locks", "work: several processes may share the results folder")
-    return Finding("note", "file locks", f"do not work in {place}",
-                   "results stay right, but two processes may do the same run: start one at a time")  # fmt: skip
+    return Finding(
+        "note",
+        "file locks",
+        f"do not work in {place}",
+        "results stay right, but two processes may do the same run: start one at a time",
+    )
 
 
 def wandb() -> Iterator[Finding]:
@@ -201,8 +213,12 @@ def cluster() -> Iterator[Finding]:
         return
     code, text, error = slurm.call("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
     if code != 0:
-        yield Finding("note", "SLURM", f"installed, but does not answer: {error.splitlines()[0] if error else 'sinfo'}",
-                      "for ENGINE=slurm, start on a login node of your cluster")  # fmt: skip
+        yield Finding(
+            "note",
+            "SLURM",
+            f"installed, but does not answer: {error.splitlines()[0] if error else 'sinfo'}",
+            "for ENGINE=slurm, start on a login node of your cluster",
+        )
         return
     for line in text.splitlines():
         name, up, nodes, limit, gres = (*line.split("|"), "", "", "", "")[:5]
@@ -234,12 +250,15 @@ def with_torch(data_root: str | None) -> dict[str, Any]:
         if ":" not in name and name != "folder":
             places[name] = _place(name, datasets.data_set(name), [*roots, fetched(cache)], cache)
     return {
-        "torch": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
         "bf16": bool(gpus) and torch.cuda.is_bf16_supported(),
         "nccl": torch.distributed.is_available() and torch.distributed.is_nccl_available(),
-        "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(), "data": places,
+        "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(),
+        "data": places,
         "cache": str(cache),
-    }  # fmt: skip
+    }
 
 
 def _place(name: str, module: Any, roots: Sequence[Path], cache: Path) -> str:
@@ -262,14 +281,22 @@ def hardware(found: dict[str, Any]) -> Iterator[Finding]:
         names = ", ".join(f"{gpu['name']} ({gpu['gib']:.0f} GiB)" for gpu in found["gpus"])
         yield Finding("ok", "GPUs", f"{len(found['gpus'])}: {names}; {'bf16' if found['bf16'] else 'no bf16, fp32'}")
     elif shutil.which("nvidia-smi"):
-        yield Finding("note", "GPUs", "torch sees none, though nvidia-smi is installed",
-                      "look at `nvidia-smi`, CUDA_VISIBLE_DEVICES and the driver's version")  # fmt: skip
+        yield Finding(
+            "note",
+            "GPUs",
+            "torch sees none, though nvidia-smi is installed",
+            "look at `nvidia-smi`, CUDA_VISIBLE_DEVICES and the driver's version",
+        )
     else:
         yield Finding("note", "GPUs", "none: runs go on the processor", "PRESET=cpu is made for that")
     parts = [name for name in ("nccl", "gloo") if found[name]]
     wanting = found["gpus"] and not found["nccl"]
-    yield Finding("note" if wanting or not parts else "ok", "several ranks", f"by {' and '.join(parts) or 'nothing'}",
-                  "this torch has no NCCL: install a CUDA build for DEVICES=2 and more" if wanting else "")  # fmt: skip
+    yield Finding(
+        "note" if wanting or not parts else "ok",
+        "several ranks",
+        f"by {' and '.join(parts) or 'nothing'}",
+        "this torch has no NCCL: install a CUDA build for DEVICES=2 and more" if wanting else "",
+    )
 
 
 def data_sets(found: dict[str, str], data_root: str | None) -> Iterator[Finding]:
@@ -281,8 +308,12 @@ def data_sets(found: dict[str, str], data_root: str | None) -> Iterator[Finding]
             yield Finding("ok", name, place)
     absent = [name for name, place in found.items() if not place]
     if absent:
-        yield Finding("note", "not at hand", ", ".join(absent),
-                      "make data DATA=<name> fetches it or says what goes where; or DATA_ROOT=<folder>")  # fmt: skip
+        yield Finding(
+            "note",
+            "not at hand",
+            ", ".join(absent),
+            "make data DATA=<name> fetches it or says what goes where; or DATA_ROOT=<folder>",
+        )
 
 
 def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | None, str]]:
@@ -291,9 +322,13 @@ def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | Non
         f"import json; from vision_repro.launch.doctor import with_torch; print(json.dumps(with_torch({data_root!r})))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
 
     def answer() -> tuple[dict[str, Any] | None, str]:
         try:

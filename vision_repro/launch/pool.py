@@ -90,7 +90,7 @@ class Pool:
     def __init__(
         self, launch: Launch, accelerator: str, place: Callable[[RunConfig, Callable[..., None]], Any], event: Event
     ) -> None:
-        """Takes what makes a run's `Place` and who hears of progress (`event(config, message)`)."""
+        """Takes what makes a run's `RunContext` and who hears of progress (`event(config, message)`)."""
         self.launch, self.accelerator, self.place, self.event = launch, accelerator, place, event
         self.size = workers(launch, accelerator)
         self.jobs: list[Job] = []
@@ -100,9 +100,11 @@ class Pool:
         self._lost: set[str] = set()
 
     def run(
-        self, configs: Sequence[RunConfig], folder: Callable[[RunConfig], RunFolder],
+        self,
+        configs: Sequence[RunConfig],
+        folder: Callable[[RunConfig], RunFolder],
         more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
-    ) -> list[Failure]:  # fmt: skip
+    ) -> list[Failure]:
         """Carries out all runs, each after those it needs; returns those that failed.
 
         Runs that another process holds are taken up last. `more(room)` is asked for further runs whenever `room` of
@@ -338,9 +340,13 @@ def _join_group(launch: Launch, rank: int, port: int, slot: int, accelerator: st
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + launch.devices])
     if launch.devices > 1:
         os.environ |= {
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(launch.devices),
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0",
-        }  # fmt: skip
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(launch.devices),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "NODE_RANK": "0",
+        }
 
 
 def _die_with_parent() -> None:

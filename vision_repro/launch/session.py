@@ -57,7 +57,7 @@ def _do_runs(planned: Plan) -> tuple[int, bool]:
     accelerator = device.resolve_accelerator(planned.launch.accelerator)
     check(planned, waiting)
     prepare(planned, waiting)
-    places = place_maker(planned, waiting, accelerator)
+    places = context_maker(planned, waiting, accelerator)
     if ranks.external_ranks():
         code, writes = _in_this_process(planned, waiting, places)
     else:
@@ -169,17 +169,17 @@ def _precision(planned: Plan, run: RunConfig, accelerator: str) -> tuple[str, st
     return str(entry["precision"]), str(entry["why"])
 
 
-def place_maker(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
-    """Returns what makes a run's `Place`; the arithmetic of every model is settled before the first run."""
-    from vision_repro.training.recorder import Place
+def context_maker(planned: Plan, runs: list[RunConfig], accelerator: str) -> Callable[..., Any]:
+    """Returns what makes a run's `RunContext`; the arithmetic of every model is settled before the first run."""
+    from vision_repro.training.recorder import RunContext
 
     chosen = {(run.model, run.image_size, run.precision): run for run in runs}
     settled = {key: _precision(planned, run, accelerator) for key, run in chosen.items()}
-    upstream = set(planned.before)
+    upstream = set(planned.upstream)
 
-    def place(run: RunConfig, report: Callable[[dict[str, Any]], None]) -> Place:
+    def place(run: RunConfig, report: Callable[[dict[str, Any]], None]) -> RunContext:
         precision, why = settled[run.model, run.image_size, run.precision]
-        return Place(
+        return RunContext(
             folder=planned.folder(run),
             launch=planned.launch,
             cache=cache_folder(),

@@ -55,10 +55,20 @@ def bit_hyper_rule(
     small = height * width < 96 * 96
     resize, crop = (160, 128) if small else (512, 480) if release or largest else (448, 384)
     return FineTuning(
-        schedule=schedule, learning_rates=(0.003,), batch=512, momentum=0.9, weight_decay=0.0, grad_clip=None,
-        resize=resize, crop=crop, mixup=0.0 if steps == 500 else 0.1, dev_fraction=None, averaging=None,
-        source="bit_hyperrule.py" if release else "BiT, section 3.3", notes=_BIT_NOTES,
-    )  # fmt: skip
+        schedule=schedule,
+        learning_rates=(0.003,),
+        batch=512,
+        momentum=0.9,
+        weight_decay=0.0,
+        grad_clip=None,
+        resize=resize,
+        crop=crop,
+        mixup=0.0 if steps == 500 else 0.1,
+        dev_fraction=None,
+        averaging=None,
+        source="bit_hyperrule.py" if release else "BiT, section 3.3",
+        notes=_BIT_NOTES,
+    )
 
 
 _BIT_STEPS = ((20_000, (500, 100)), (500_000, (10_000, 500)), (math.inf, (20_000, 500)))
@@ -82,10 +92,18 @@ def bit_pretraining(dataset: str, *, batch: int = 4096) -> PreTraining:
     boundaries = tuple(total_steps(IMAGES[name], epoch, batch) for epoch in decays)
     return PreTraining(
         schedule=Schedule("staircase", total_steps(IMAGES[name], epochs, batch), 5000, boundaries),
-        learning_rate=0.03 * batch / 256, batch=batch, optimizer="sgd", momenta=(0.9,), weight_decay=1e-4, dropout=0.0,
-        grad_clip=None, resolution=224, epochs=epochs, source="BiT, section 3.3",
+        learning_rate=0.03 * batch / 256,
+        batch=batch,
+        optimizer="sgd",
+        momenta=(0.9,),
+        weight_decay=1e-4,
+        dropout=0.0,
+        grad_clip=None,
+        resolution=224,
+        epochs=epochs,
+        source="BiT, section 3.3",
         notes=("Not the setting of the ResNets in the ViT paper, which use Adam and Table 3.",),
-    )  # fmt: skip
+    )
 
 
 # --- ViT ---
@@ -117,12 +135,20 @@ def vit_fine_tuning(dataset: str, *, model: str = "", variant: str = "paper", be
         crop, averaging = _best_of_table_2(name, model), 0.9999
     percent = row["dev_split_percent_of_train"]
     return FineTuning(
-        schedule=Schedule(row["lr_decay"], int(row["steps"]), warmup), learning_rates=rates,
-        batch=int(row["batch_size"]), momentum=float(row["momentum"]), weight_decay=float(row["weight_decay"]),
-        grad_clip=float(row["grad_clip_global_norm"]), resize=448 if crop == 384 else None, crop=crop, mixup=0.0,
-        dev_fraction=float(percent) / 100 if percent else None, averaging=averaging, source=source,
+        schedule=Schedule(row["lr_decay"], int(row["steps"]), warmup),
+        learning_rates=rates,
+        batch=int(row["batch_size"]),
+        momentum=float(row["momentum"]),
+        weight_decay=float(row["weight_decay"]),
+        grad_clip=float(row["grad_clip_global_norm"]),
+        resize=448 if crop == 384 else None,
+        crop=crop,
+        mixup=0.0,
+        dev_fraction=float(percent) / 100 if percent else None,
+        averaging=averaging,
+        source=source,
         notes=tuple(note for note in notes if note),
-    )  # fmt: skip
+    )
 
 
 def _best_of_table_2(name: str, model: str) -> int:
@@ -153,12 +179,19 @@ def vit_pretraining(model: str, dataset: str, *, epochs: int | None = None, imag
     if steps <= warmup:
         raise UserError(f"{count} epochs of {images} images are {steps} steps: expected more than {warmup} of warm-up.")
     return PreTraining(
-        schedule=Schedule(row["lr_decay"], steps, warmup), learning_rate=float(row["base_lr"]),
-        batch=int(row["batch_size"]), optimizer="adam", momenta=(float(row["beta1"]), float(row["beta2"])),
-        weight_decay=float(row["weight_decay"]), dropout=float(row["dropout"]), grad_clip=float(clip) if clip else None,
-        resolution=int(row["resolution_px"]), epochs=count, source="ViT, Table 3 and B.1",
+        schedule=Schedule(row["lr_decay"], steps, warmup),
+        learning_rate=float(row["base_lr"]),
+        batch=int(row["batch_size"]),
+        optimizer="adam",
+        momenta=(float(row["beta1"]), float(row["beta2"])),
+        weight_decay=float(row["weight_decay"]),
+        dropout=float(row["dropout"]),
+        grad_clip=float(clip) if clip else None,
+        resolution=int(row["resolution_px"]),
+        epochs=count,
+        source="ViT, Table 3 and B.1",
         notes=tuple(note for note in (row["note"], *_VIT_NOTES) if note),
-    )  # fmt: skip
+    )
 
 
 _VIT_NOTES = (

@@ -24,8 +24,9 @@ BATCH, BYTES = 32, 2**28
 """Most images, and about the most memory of their matrices, that are held at once, for one layer at a time."""
 
 
-def mean_distances(model: nn.Module, images: Tensor, *, normalise: Callable[[Tensor], Tensor] | None = None,
-                   batch: int | None = None) -> list[Tensor]:  # fmt: skip
+def mean_distances(
+    model: nn.Module, images: Tensor, *, normalise: Callable[[Tensor], Tensor] | None = None, batch: int | None = None
+) -> list[Tensor]:
     """Returns the mean attention distance of each head [pixels], float64 `[H]` for each layer.
 
     Images are `[N, 3, S, S]`, and what `normalise` makes of `batch` of them enters the model, on its device. The model

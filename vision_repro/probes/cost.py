@@ -12,7 +12,7 @@ from vision_repro.accounting.profiler import account
 from vision_repro.tasks.forward_flops import FLOPS_PER_MAC
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `parameters` and `forward_flops` of the task's model at the image size of the data."""
     found = account(task.model, module.image_size)
     return {"parameters": (found.parameters, "parameters"), "forward_flops": (FLOPS_PER_MAC * found.macs(), "FLOPs")}

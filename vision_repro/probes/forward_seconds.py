@@ -31,7 +31,7 @@ FEWEST, ENOUGH = 5, 0.7
 """Passes that are measured at least, and the time after which no further one begins [s]."""
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `forward_seconds` of one image, and `attention_flops`, those of both attention products of one image.
 
     The products are Q K' and the softmax matrix times V, multiply-add = 2, without the projections around them and

@@ -34,7 +34,7 @@ PART = 64
 """Most images that a batch norm sees at once."""
 
 
-def at_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `gradient_norm_start_<nn>` of each layer from 01 on, with the weights as they are drawn.
 
     Raises:
@@ -45,7 +45,7 @@ def at_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     return _rows("gradient_norm_start", task, module)
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `gradient_norm_<nn>` of each layer from 01 on, with the tested weights."""
     return _rows("gradient_norm", task, module)
 
@@ -57,9 +57,7 @@ def _rows(prefix: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
     return {f"{prefix}_{number:02}": (norm, "norm") for number, norm in numbered if norm is not None}
 
 
-def relative_norms(
-    model: nn.Module, inputs: Tensor, labels: Tensor, loss: str = "softmax"
-) -> dict[str, float | None]:  # fmt: skip
+def relative_norms(model: nn.Module, inputs: Tensor, labels: Tensor, loss: str = "softmax") -> dict[str, float | None]:
     """Returns the ratio of each layer by its name, for inputs float32 `[N, 3, S, S]` and labels int64 `[N]`.
 
     `loss` is "softmax" or "hinge"; a layer of zeros has None. The model is left as it was: its weights, their
@@ -108,9 +106,7 @@ def _on_a_shortcut(model: nn.Module, name: str) -> bool:
     return bool(found) and hasattr(model.get_submodule(before[1:]), "conv1")
 
 
-def _gradients(
-    model: nn.Module, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor, loss: str
-) -> list[Tensor]:  # fmt: skip
+def _gradients(model: nn.Module, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor, loss: str) -> list[Tensor]:
     """Returns the gradients of the mean loss over all images, added up over parts of nearly equal size."""
     total = [torch.zeros_like(weight) for weight in weights]
     count = -(-len(inputs) // PART)

@@ -18,8 +18,15 @@ ENTRIES = 2**24
 """Similarities that are held at once (64 MiB)."""
 
 
-def predict(train: Tensor, labels: Tensor, test: Tensor, classes: int, *, neighbours: int = NEIGHBOURS,
-            temperature: float = TEMPERATURE) -> Tensor:  # fmt: skip
+def predict(
+    train: Tensor,
+    labels: Tensor,
+    test: Tensor,
+    classes: int,
+    *,
+    neighbours: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> Tensor:
     """Returns the class int64 `[M]` of features `[M, D]`, by the nearest of features `[N, D]` with labels `[N]`.
 
     Of fewer than k images, all vote.
@@ -37,7 +44,7 @@ def predict(train: Tensor, labels: Tensor, test: Tensor, classes: int, *, neighb
     return torch.cat(found)
 
 
-def of_features(features: Features, classes: int) -> dict[str, tuple[float, str]]:
+def measure_features(features: Features, classes: int) -> dict[str, tuple[float, str]]:
     """Returns `knn_accuracy` on `test`, a fraction in [0, 1]; raises what `predict` does."""
     found = predict(features.train, features.train_labels, features.test, classes)
     return {"knn_accuracy": (int((found == features.test_labels).sum()) / len(found), "fraction")}

@@ -69,7 +69,7 @@ def choose(path: RidgePath, intercept: Tensor, inputs: Tensor, labels: Tensor) -
     return max(zip(right, L2S, strict=True))[1]
 
 
-def of_features(features: Features, classes: int) -> dict[str, tuple[float, str]]:
+def measure_features(features: Features, classes: int) -> dict[str, tuple[float, str]]:
     """Returns `linear_accuracy` on `test`, a fraction in [0, 1].
 
     Raises:

@@ -1,13 +1,13 @@
 """Probes by name: a file of this package with one of these functions is one; a run carries it out on its weights.
 
     measure(model, images, normalise) -> {metric: (value, unit)}    images uint8 `[N, 3, S, S]`, as `test` has them
-    of_features(features, classes) -> {metric: (value, unit)}    frozen features of all splits, extracted once for all
-    of_task(task, module) -> {metric: (value, unit)}    with the tested weights, in eval mode; data by `first`
-    at_start(task, module) -> {metric: (value, unit)}    before the first step, with the weights as they are drawn
-    of_meter(seconds) -> {metric: (value, unit)}    of the run's own meter: seconds by phase, over all resumptions
+    measure_features(features, classes) -> {metric: (value, unit)}    frozen features of all splits, extracted once
+    measure_task(task, module) -> {metric: (value, unit)}    with the tested weights, in eval mode; data by `first`
+    measure_start(task, module) -> {metric: (value, unit)}    before the first step, with the weights as they are drawn
+    measure_meter(seconds) -> {metric: (value, unit)}    of the run's own meter: seconds by phase, over all resumptions
     check(model, image_size)    optional: raises UserError, before anything is trained, for a model it cannot look into
 
-A file may have `at_start` beside one of the others. Every rank calls them and must find the same.
+A file may have `measure_start` beside one of the others. Every rank calls them and must find the same.
 Legend: N images, S their side [pixels].
 """
 
@@ -28,7 +28,7 @@ from vision_repro.probes.features import Frozen, in_order
 
 IMAGES = 128
 """Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
-MEASURES = ("measure", "of_features", "of_task", "at_start", "of_meter")
+MEASURES = ("measure", "measure_features", "measure_task", "measure_start", "measure_meter")
 
 
 def names() -> list[str]:
@@ -85,33 +85,33 @@ def measure(wanted: Sequence[str], task: Any, module: Any, frozen: Frozen) -> di
     for probe in probes:
         if hasattr(probe, "measure"):
             found.update(probe.measure(task.model, images, task.normalise))
-        elif hasattr(probe, "of_features"):
-            found.update(probe.of_features(frozen.all(), module.classes))
-        elif hasattr(probe, "of_task"):
-            found.update(probe.of_task(task, module))
+        elif hasattr(probe, "measure_features"):
+            found.update(probe.measure_features(frozen.all(), module.classes))
+        elif hasattr(probe, "measure_task"):
+            found.update(probe.measure_task(task, module))
     return found
 
 
 def measure_start(wanted: Sequence[str], task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns what the probes with `at_start` find before the first step; the state of the random numbers is kept.
+    """Returns what the probes with `measure_start` find before the first step; the state of the random numbers is kept.
 
     A run that is continued finds the same again, as its first weights follow from its seed.
     """
-    probes = [probe for name in wanted if hasattr(probe := find(name), "at_start")]
+    probes = [probe for name in wanted if hasattr(probe := find(name), "measure_start")]
     if not probes:
         return {}
     found: dict[str, tuple[float, str]] = {}
     # Of its own device only: the generators of all others would be woken up, and a warning written.
     with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []):
         for probe in probes:
-            found.update(probe.at_start(task, module))
+            found.update(probe.measure_start(task, module))
     return found
 
 
 def measure_meter(wanted: Sequence[str], seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    """Returns what the probes with `of_meter` make of the meter's seconds by phase."""
-    probes = [probe for name in wanted if hasattr(probe := find(name), "of_meter")]
-    return {metric: found for probe in probes for metric, found in probe.of_meter(seconds).items()}
+    """Returns what the probes with `measure_meter` make of the meter's seconds by phase."""
+    probes = [probe for name in wanted if hasattr(probe := find(name), "measure_meter")]
+    return {metric: found for probe in probes for metric, found in probe.measure_meter(seconds).items()}
 
 
 def first(module: Any, split: str, count: int) -> Batch:

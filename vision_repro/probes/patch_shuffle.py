@@ -73,7 +73,7 @@ def check(model: nn.Module, image_size: int) -> None:
         )
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `shuffled_accuracy_<g>` (fraction) for grids of g x g patches; 01 is the whole image."""
     images, labels = named.first(module, "test", IMAGES)
     found = {1: share(decide(task, images) == labels)}

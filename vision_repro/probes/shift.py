@@ -38,7 +38,7 @@ def shifted(images: Tensor, down: int, right: int) -> Tensor:
     return torch.roll(images, (down, right), (2, 3))
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `shift_accuracy_<pixels>` and `shift_consistency_<pixels>` (fractions); 00 is the image in place."""
     images, labels = named.first(module, "test", IMAGES)
     still = decide(task, images)

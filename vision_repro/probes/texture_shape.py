@@ -83,7 +83,7 @@ def pictures(patches: Tensor) -> Tensor:
     return join(patches, math.isqrt(patches.shape[1])).round().clamp(0, 255).to(torch.uint8)
 
 
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `shape_share`, and `cue_share`, the fraction of the images that it is taken of, all fractions.
 
     `shape_only_accuracy` is on patch means without texture, `texture_only_accuracy` on shuffled texture around grey.

@@ -24,7 +24,7 @@ PART = 250
 """Images in a forward pass."""
 
 
-def at_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns nothing: there is nothing to measure yet, but time to refuse.
 
     Raises:
@@ -36,7 +36,7 @@ def at_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
 
 
 @torch.inference_mode()
-def of_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
+def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `train_accuracy` (fraction) and `final_train_loss` (nats, mean over the images)."""
     batch = named.first(module, "train", IMAGES)
     count = len(batch.labels)

@@ -9,6 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def of_meter(seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+def measure_meter(seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
     """Returns `training_seconds` of the meter's seconds by phase, over all resumptions; 0 where nothing is trained."""
     return {"training_seconds": (round(seconds["training"], 3), "s")}

@@ -86,9 +86,14 @@ def table_6(table: Table) -> Figure:
             values = [100 * ((mine[subject].ratio or 0) - 1) for subject in subjects]
             places = [index + shift for index in range(len(subjects))]
             axes.plot(
-                values, places, marker=marker, color=color, markerfacecolor=face, linestyle="none",
+                values,
+                places,
+                marker=marker,
+                color=color,
+                markerfacecolor=face,
+                linestyle="none",
                 label="taps inside the map" if quantity == "inside taps" else "all taps",
-            )  # fmt: skip
+            )
         _bands(axes, table, subjects)
         _odd_rows(axes, table, subjects)
         axes.set_yticks(range(len(subjects)), subjects)
@@ -114,9 +119,12 @@ def _odd_rows(axes: Axes, table: Table, subjects: Sequence[str]) -> None:
             both = [item.ratio or 0 for item in table.checks if item.subject == check.subject]
             value = 100 * (max(both) - 1)
             axes.annotate(
-                f"{check.published} printed: {word}", (value, subjects.index(check.subject)), (9, -3.5),
-                textcoords="offset points", fontsize=7,
-            )  # fmt: skip
+                f"{check.published} printed: {word}",
+                (value, subjects.index(check.subject)),
+                (9, -3.5),
+                textcoords="offset points",
+                fontsize=7,
+            )
 
 
 def where_the_cost_lies(model: str = "alexnet-64", image_size: int = 227) -> Figure:

@@ -98,9 +98,16 @@ def _statement(row: dict[str, str], book: Account) -> Check:
     error = row["error_note"]
     wrong = error if error.startswith("slide error") else ""
     return Check(
-        row["item"], f"largest {row['quantity']}", unit, ours, printed, EXACT, row["source"],
-        note="" if wrong else error, explanation=wrong,
-    )  # fmt: skip
+        row["item"],
+        f"largest {row['quantity']}",
+        unit,
+        ours,
+        printed,
+        EXACT,
+        row["source"],
+        note="" if wrong else error,
+        explanation=wrong,
+    )
 
 
 def _why_convolutions() -> list[Check]:

@@ -102,9 +102,7 @@ def _paper(row: dict[str, str], layer: Layer) -> Iterator[Check]:
     yield Check(name, "maps", "", layer.output[1], maps, EXACT, source, row["error_note"])
     if row["out_size"]:
         yield Check(name, "side", "px", _side(layer), row["slide_size"].split("x")[0].strip(), EXACT, source)
-    yield Check(
-        name, "parameters", "", layer.parameters, row["computed_params_with_bias"], EXACT, _INDEPENDENT
-    )  # fmt: skip
+    yield Check(name, "parameters", "", layer.parameters, row["computed_params_with_bias"], EXACT, _INDEPENDENT)
     yield Check(name, "operations", "", _operations(layer), row["computed_macs"], EXACT, _INDEPENDENT)
 
 

@@ -28,10 +28,19 @@ def makers() -> list[Callable[[], Table]]:
     from vision_repro.published import exaflops, rules, slides, training_cost, windows
 
     return [
-        slides.alexnet_64, slides.alexnet_96, slides.googlenet, rules.vgg, exaflops.vit_table_1, exaflops.vit_table_6,
-        exaflops.bit, exaflops.hybrids, exaflops.swin, windows.windows, exaflops.all_published,
+        slides.alexnet_64,
+        slides.alexnet_96,
+        slides.googlenet,
+        rules.vgg,
+        exaflops.vit_table_1,
+        exaflops.vit_table_6,
+        exaflops.bit,
+        exaflops.hybrids,
+        exaflops.swin,
+        windows.windows,
+        exaflops.all_published,
         training_cost.slides_price,
-    ]  # fmt: skip
+    ]
 
 
 def write(table: Table, out: Path) -> None:

@@ -161,9 +161,16 @@ def _draw(panel: Axes, line: Series, titles: dict[str, str], width: float) -> No
         gid = f"point-{len(titles)}"
         titles[gid] = point.text
         panel.plot(
-            [point.x], [point.y], color=look.color, marker=look.marker, markerfacecolor=look.face, markersize=5,
-            linestyle="none", gid=gid, zorder=3,
-        )  # fmt: skip
+            [point.x],
+            [point.y],
+            color=look.color,
+            marker=look.marker,
+            markerfacecolor=look.face,
+            markersize=5,
+            linestyle="none",
+            gid=gid,
+            zorder=3,
+        )
 
 
 def _axis(panel: Axes, xs: Sequence[float], names: Sequence[str]) -> None:
@@ -182,9 +189,16 @@ def _legend(figure: Figure, entries: Sequence[Appearance]) -> None:
     ]
     height = figure.get_size_inches()[1]
     figure.legend(
-        handles, [clean(look.label) for look in entries], loc="lower left", ncols=2, handlelength=2.8,
-        bbox_to_anchor=(0.06, 0.02 / height), borderaxespad=0, labelspacing=0.3, columnspacing=2,
-    )  # fmt: skip
+        handles,
+        [clean(look.label) for look in entries],
+        loc="lower left",
+        ncols=2,
+        handlelength=2.8,
+        bbox_to_anchor=(0.06, 0.02 / height),
+        borderaxespad=0,
+        labelspacing=0.3,
+        columnspacing=2,
+    )
 
 
 def _dots(rows: Sequence[SummaryRow], names: Sequence[str], title: str, prefix: str) -> str:

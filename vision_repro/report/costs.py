@@ -54,15 +54,21 @@ def _table(file: Path, rows: list[list[str]]) -> CostTable:
         title=_title(file),
         lines=tuple(
             (
-                cell["subject"], f"{cell['quantity']} [{cell['unit']}]" if cell["unit"] else cell["quantity"],
-                _number(cell["ours"]), cell["published"], cell["ratio"], cell["band"], cell["verdict"], cell["note"],
+                cell["subject"],
+                f"{cell['quantity']} [{cell['unit']}]" if cell["unit"] else cell["quantity"],
+                _number(cell["ours"]),
+                cell["published"],
+                cell["ratio"],
+                cell["band"],
+                cell["verdict"],
+                cell["note"],
             )
             for cell in cells
         ),
         counts=Counter(cell["verdict"] for cell in cells),
         sources=tuple(dict.fromkeys(cell["source"] for cell in cells if cell["source"])),
         figure=picture if picture.is_file() else None,
-    )  # fmt: skip
+    )
 
 
 def _title(file: Path) -> str:

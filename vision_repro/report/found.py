@@ -154,9 +154,20 @@ def read(folder: Path, origin: str) -> Result:
         notes.append("No claim was judged here: verdicts.json is missing or empty.")
     preset = config.get("preset") or table.rows[0].preset
     return Result(
-        origin, folder, folder.parent.name, folder.name, str(preset), table, rows, verdicts, printed, config,
-        provenance, tuple(notes), ledger,
-    )  # fmt: skip
+        origin,
+        folder,
+        folder.parent.name,
+        folder.name,
+        str(preset),
+        table,
+        rows,
+        verdicts,
+        printed,
+        config,
+        provenance,
+        tuple(notes),
+        ledger,
+    )
 
 
 def _load(file: Path, parse: Callable[[str], Any], notes: list[str]) -> Any:

@@ -71,11 +71,14 @@ def _pretraining(rows: list[dict[str, str]], column: str, prefix: str) -> str:
         own = [row for row in rows if row["model"] == model and row[column] and row["pretrain_data"] in PRETRAINING]
         points = [
             Point(
-                PRETRAINING[row["pretrain_data"]], float(row[column]), math.nan, math.nan,
+                PRETRAINING[row["pretrain_data"]],
+                float(row[column]),
+                math.nan,
+                math.nan,
                 f"{model} pre-trained on {row['pretrain_data']}: {row[column]} % (paper)",
             )
             for row in own
-        ]  # fmt: skip
+        ]
         if points:
             series.append(Series(appearance(model), tuple(points)))
     names = {"imagenet": "ImageNet top-1", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -85,9 +85,13 @@ def _replace(part: Path, out: Path) -> None:
 
 
 def _write(
-    part: Path, entries: Sequence[Entry], found: Sequence[Result], costs: Sequence[CostTable],
-    warnings: Sequence[str], outputs: Path,
-) -> list[str]:  # fmt: skip
+    part: Path,
+    entries: Sequence[Entry],
+    found: Sequence[Result],
+    costs: Sequence[CostTable],
+    warnings: Sequence[str],
+    outputs: Path,
+) -> list[str]:
     by_name = {entry.name: entry for entry in entries}
     pages = {}
     for result in found:
@@ -151,9 +155,13 @@ def _copy_file(part: Path, file: Path, slug: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters["ticks"] = _ticks
     for name in ("style.css", "script.js"):
         text = (TEMPLATES / name).read_text(encoding="utf-8")

@@ -152,7 +152,7 @@ class Search:
         fresh = [run for run in waiting if (run.dataset, run.image_size, run.seed) not in self._read]
         session.prepare(planned, fresh)
         self._read |= {(run.dataset, run.image_size, run.seed) for run in fresh}
-        places = session.place_maker(planned, waiting, self.accelerator)
+        places = session.context_maker(planned, waiting, self.accelerator)
         self.places |= {run_id(run): places for run in waiting}
         return waiting
 
@@ -195,9 +195,10 @@ class Search:
         value = "" if trial.value is None else f", {self.space.metric.replace('_', ' ')} {trial.value:.3f}"
         reason = f": {message['reason']}" if message and "reason" in message else ""
         self.progress.ended(
-            f"trial {item.number}", f"{item.state}{value} ({_words(trial.parameters)}){reason}",
+            f"trial {item.number}",
+            f"{item.state}{value} ({_words(trial.parameters)}){reason}",
             loud=item.state in ("failed", "diverged"),
-        )  # fmt: skip
+        )
 
 
 def _words(parameters: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def _result(run: str, folder: RunFolder) -> dict[str, Any]:
     return found
 
 
-def usable(config: RunConfig, folder: RunFolder) -> bool:
+def dependencies_succeeded(config: RunConfig, folder: RunFolder) -> bool:
     """Returns whether all runs that `config` needs ended well, so that it can be carried out.
 
     Raises:
@@ -54,7 +54,7 @@ def usable(config: RunConfig, folder: RunFolder) -> bool:
     return start and not (config.lr_from and config.lr is None)
 
 
-def settled(config: RunConfig, folder: RunFolder) -> RunConfig:
+def resolve_learning_rate(config: RunConfig, folder: RunFolder) -> RunConfig:
     """Returns the config with its learning rate chosen: the first of those with the best `val` accuracy.
 
     It stays None where all candidates diverged.

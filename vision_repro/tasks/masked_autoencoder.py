@@ -58,7 +58,7 @@ def encode_kept(model: ViT, embeddings: Tensor, kept: Tensor) -> Tensor:
 def sines(grid: int, width: int, prefix: int) -> Tensor:
     """Returns position embeddings `[1, prefix + G^2, W]`, 0 for the prefix tokens: half of W for the column of a patch,
     half for its row, each sines and then cosines (MAE, `util/pos_embed.py`).
-    """  # fmt: skip
+    """
     rates = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(grid, dtype=torch.float64)[:, None] * rates
     line = torch.cat((angles.sin(), angles.cos()), 1)
@@ -119,9 +119,12 @@ class MaskedAutoencoder(MaskedPatches):
         _check_positions(self.model)
         self.masked = masking.count(self.patches, masked, least=1)
         self.decoder = Decoder(
-            self.model.embed_dim, len(self.model.blocks), self.model.patch_embed.grid_size[0],
-            self.model.num_prefix_tokens, 3 * self.side**2,
-        )  # fmt: skip
+            self.model.embed_dim,
+            len(self.model.blocks),
+            self.model.patch_embed.grid_size[0],
+            self.model.num_prefix_tokens,
+            3 * self.side**2,
+        )
 
     def draw(self, seed: int, which: int, positions: Tensor) -> Parts:
         """Returns which patches of the images at `positions` int64 `[B]` are kept and which are masked."""

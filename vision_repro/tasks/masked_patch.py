@@ -37,7 +37,7 @@ class MaskedPatchPrediction(MaskedPatches):
 
     def __init__(
         self, model: nn.Module, *, target: str = "mean-colour", corrupted: float = 0.5, **settings: Any
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Takes a ViT, one of `patch_targets.KINDS`, the share of corrupted patches, and what `MaskedPatches` takes.
 
         Raises:

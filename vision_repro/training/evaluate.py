@@ -1,4 +1,4 @@
-"""What a run measures of its weights once training is over; the only place that looks at `test`."""
+"""What a run measures of its weights once training is over; the only context that looks at `test`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,15 @@ def _few_shot(config: RunConfig, frozen: Frozen, module: Any) -> dict[str, tuple
     pool, pool_labels = frozen.of("val")
     features, labels = frozen.of("test")
     found = few_shot_accuracy(
-        pool, pool_labels, features, labels,
-        classes=module.classes, shots=config.shot_counts, draws=config.draws, seed=config.seed,
-    )  # fmt: skip
+        pool,
+        pool_labels,
+        features,
+        labels,
+        classes=module.classes,
+        shots=config.shot_counts,
+        draws=config.draws,
+        seed=config.seed,
+    )
     return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
 
 
@@ -54,27 +60,27 @@ def _accuracy(config: RunConfig, trainer: Trainer, task: Task, module: Any) -> d
     }
 
 
-def of_run(
+def measure_run(
     config: RunConfig, trainer: Trainer, task: Task, module: Any, recorder: Recorder, *, classifies: bool
 ) -> dict[str, Any]:
     """Returns the metrics of the selected weights on `test`; no accuracy unless the model `classifies` with them."""
-    if config.policy == "none":
+    if config.budget == "none":
         task.to(trainer.strategy.root_device)
         return {
             **(_accuracy(config, trainer, task, module) if classifies else {}),
-            **_of_features(config, trainer, task, module),
+            **_measure_features(config, trainer, task, module),
         }
     if config.select == "best":
         task.model.load_state_dict(recorder.best["weights"])
     supervised = config.objective == "supervised"
     return {
         **(_accuracy(config, trainer, task, module) if supervised else {}),
-        **_of_training(config, recorder),
-        **_of_features(config, trainer, task, module),
+        **_measure_training(config, recorder),
+        **_measure_features(config, trainer, task, module),
     }
 
 
-def _of_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
+def _measure_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
     """Returns what the learning curve says of the selected weights."""
     last = recorder.curve[-1]
     values = recorder.best["values"] if config.select == "best" else last
@@ -85,12 +91,12 @@ def _of_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float
     return {**of_val, "train_loss": (last["train_loss"], loss)}
 
 
-def _of_features(config: RunConfig, trainer: Trainer, task: Task, module: Any) -> dict[str, Any]:
+def _measure_features(config: RunConfig, trainer: Trainer, task: Task, module: Any) -> dict[str, Any]:
     frozen = Frozen(trainer, task, module)
     return {**_few_shot(config, frozen, module), **named.measure(config.probe_names, task, module, frozen)}
 
 
-def of_diverged(config: RunConfig) -> dict[str, tuple[None, str]]:
+def diverged_metrics(config: RunConfig) -> dict[str, tuple[None, str]]:
     """Returns the metrics of a diverged run: named, without a value."""
     names = ["test_accuracy", "val_accuracy", *(f"few_shot_{shots}" for shots in config.shot_counts)]
     return {name: (None, "fraction") for name in names}

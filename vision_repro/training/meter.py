@@ -22,7 +22,7 @@ from vision_repro.tasks.forward_flops import Forward
 from vision_repro.training.device import processor
 
 if TYPE_CHECKING:
-    from vision_repro.training.recorder import Place
+    from vision_repro.training.recorder import RunContext
 
 PHASES = ("setup", "training", "evaluation")
 SAMPLE_SECONDS = 20.0
@@ -69,9 +69,12 @@ class Meter(Callback):
         now = self.clock()
         seconds = {**self.seconds, self.phase: self.seconds[self.phase] + now - self._since}
         return {
-            "seconds": seconds, "images": self.images, "resumed": self.resumed, "energy": self._energy(),
+            "seconds": seconds,
+            "images": self.images,
+            "resumed": self.resumed,
+            "energy": self._energy(),
             "peak_memory": self._peak(),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Adds what was counted before the run was stopped."""
@@ -152,28 +155,28 @@ class Meter(Callback):
         self.enter("evaluation")
 
 
-def meter_of(place: Place, *, tells: bool) -> Meter:
+def meter_of(context: RunContext, *, tells: bool) -> Meter:
     """Returns the meter of a run; only the rank that `tells` reads the energy, which is of one machine."""
-    launch = place.launch
-    counter = energy.counter(place.accelerator, launch.devices) if tells and launch.num_nodes == 1 else None
-    return Meter(place.accelerator, counter)
+    launch = context.launch
+    counter = energy.counter(context.accelerator, launch.devices) if tells and launch.num_nodes == 1 else None
+    return Meter(context.accelerator, counter)
 
 
-def cost(meter: Meter, place: Place, forward: Forward, images: int) -> dict[str, Any]:
-    """Returns the content of `cost.json`: what the run of `place` took to train on `images` images, and to evaluate.
+def cost(meter: Meter, context: RunContext, forward: Forward, images: int) -> dict[str, Any]:
+    """Returns the content of `cost.json`: what the run of `context` took to train on `images` images, and to evaluate.
 
     `utilisation` and `dollars` are by the table of devices as it is now; the ledger computes them again.
     """
-    measured, launch = meter.measured(), place.launch
+    measured, launch = meter.measured(), context.launch
     count = launch.devices * launch.num_nodes
     seconds = sum(measured[f"{phase}_seconds"] for phase in PHASES)
     found = {
         "training_flops": training_flops(forward.counted, images),
         "forward_flops": forward.counted,
         "counted_over_measured": round(forward.counted / forward.measured, 6) if forward.measured else None,
-        "device": torch.cuda.get_device_name() if place.accelerator == "gpu" else processor(),
+        "device": torch.cuda.get_device_name() if context.accelerator == "gpu" else processor(),
         "devices": count,
-        "precision": place.precision,
+        "precision": context.precision,
         "device_hours": round(seconds * count / 3600, 6),
         **measured,
     }

@@ -22,7 +22,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where one run is carried out: folders, settings that name it, arithmetic, and who hears of its progress."""
 
     folder: RunFolder
@@ -56,9 +56,9 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 class Recorder(Callback):
     """Seeds each step, keeps the learning curve and the best weights, checkpoints on a timer, reports progress."""
 
-    def __init__(self, config: RunConfig, place: Place, tracker: Tracker, expected: int) -> None:
+    def __init__(self, config: RunConfig, context: RunContext, tracker: Tracker, expected: int) -> None:
         self.config = config
-        self.place = place
+        self.context = context
         self.tracker = tracker
         self.expected = expected
         self.curve: list[dict[str, float | int]] = []
@@ -69,7 +69,7 @@ class Recorder(Callback):
     @property
     def checkpoint(self) -> Path:
         """The file a stopped run continues from."""
-        return self.place.folder.path / "last.ckpt"
+        return self.context.folder.path / "last.ckpt"
 
     @property
     def selected_step(self) -> int:
@@ -93,7 +93,7 @@ class Recorder(Callback):
         seed = step_seed(self.config.seed, batch_idx, trainer.global_rank)
         # Not torch.manual_seed: it formats the call stack for each absent kind of device, half a millisecond a step.
         torch.default_generator.manual_seed(seed)
-        if self.place.accelerator == "gpu":
+        if self.context.accelerator == "gpu":
             torch.cuda.manual_seed(seed)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -112,7 +112,7 @@ class Recorder(Callback):
         if score > self.best["score"]:
             weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
             self.best = {"score": score, "values": values, "step": step, "weights": weights}
-        due = time.monotonic() - self._saved >= self.place.launch.checkpoint_seconds
+        due = time.monotonic() - self._saved >= self.context.launch.checkpoint_seconds
         self._save_due = bool(trainer.strategy.broadcast(due))
         if trainer.is_global_zero:
             self._tell(step, loss, values)
@@ -120,7 +120,7 @@ class Recorder(Callback):
     def _tell(self, step: int, loss: float, values: dict[str, float]) -> None:
         self.tracker.log({"train_loss": loss, **values}, step)
         epoch = step * self.config.global_batch / self.config.train_size
-        self.place.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "values": values})
+        self.context.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "values": values})
 
     def save(self, trainer: Trainer) -> None:
         """Writes the checkpoint, between two optimizer steps; all ranks call it.

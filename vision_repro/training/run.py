@@ -37,7 +37,7 @@ from vision_repro.training.device import processor
 from vision_repro.training.polyak import PolyakAverage
 from vision_repro.training.preemption import Preemption, environment
 from vision_repro.training.ranks import this_rank
-from vision_repro.training.recorder import DivergedError, Place, Recorder
+from vision_repro.training.recorder import DivergedError, Recorder, RunContext
 from vision_repro.training.tracking import Tracker
 
 PICTURED = 4
@@ -49,35 +49,35 @@ def _averaging(config: RunConfig) -> list[PolyakAverage]:
     return [PolyakAverage(config.polyak)] if config.polyak else []
 
 
-def _trainer(config: RunConfig, place: Place, recorder: Recorder, *first: Callback) -> Trainer:
+def _trainer(config: RunConfig, context: RunContext, recorder: Recorder, *first: Callback) -> Trainer:
     """Returns a quiet Trainer: nothing is logged, drawn or written between two validations but what Recorder does."""
-    launch = place.launch
+    launch = context.launch
     every = max(1, config.total_steps * launch.accumulate // config.evaluations)
     distributed = launch.devices * launch.num_nodes > 1
     return Trainer(
-        accelerator=place.accelerator,
+        accelerator=context.accelerator,
         devices=launch.devices,
         num_nodes=launch.num_nodes,
         strategy="ddp" if distributed else "auto",
-        precision="bf16-mixed" if place.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if context.precision == "bf16" else "32-true",
         max_epochs=1,
         accumulate_grad_batches=launch.accumulate,
         val_check_interval=every,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         plugins=[environment()],
-        deterministic="warn" if place.accelerator == "gpu" else None,
-        benchmark=place.accelerator == "gpu",
+        deterministic="warn" if context.accelerator == "gpu" else None,
+        benchmark=context.accelerator == "gpu",
         logger=False,
         callbacks=[*first, Preemption(recorder.save, recorder.tracker.pause), recorder, *_averaging(config)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=place.folder.path,
+        default_root_dir=context.folder.path,
     )
 
 
-def _datamodule(config: RunConfig, place: Place) -> Any:
+def _datamodule(config: RunConfig, context: RunContext) -> Any:
     return data.datamodule(
         config.dataset,
         image_size=config.image_size,
@@ -86,13 +86,13 @@ def _datamodule(config: RunConfig, place: Place) -> Any:
         global_batch=config.global_batch,
         steps=config.total_steps,
         augmentation=config.augmentation,
-        data_root=Path(place.launch.data_root) if place.launch.data_root else None,
-        cache=place.cache,
-        workers=place.launch.workers,
+        data_root=Path(context.launch.data_root) if context.launch.data_root else None,
+        cache=context.cache,
+        workers=context.launch.workers,
         views=config.views,
         on_bad_image=config.on_bad_image,
-        decoded_cache=place.launch.decoded_cache,
-        all_of_train=config.all_of_train,
+        decoded_cache=context.launch.decoded_cache,
+        train_on_val=config.train_on_val,
     )
 
 
@@ -103,7 +103,7 @@ def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisatio
     return normalisation.statistics(kind, (batch.images for batch in module.pool_dataloader()) if measured else ())
 
 
-def _task(config: RunConfig, place: Place, module: Any) -> tuple[Task, weights.Loaded | None]:
+def _task(config: RunConfig, context: RunContext, module: Any) -> tuple[Task, weights.Loaded | None]:
     """Returns the task with freshly drawn weights, a function of the seed alone, or with those of `config.weights`.
 
     What was loaded, if anything was, comes second.
@@ -113,27 +113,34 @@ def _task(config: RunConfig, place: Place, module: Any) -> tuple[Task, weights.L
     loaded = None
     if config.weights not in ("", FRESH):
         # What is measured as it is keeps its classifier; what is trained gets one of zeros.
-        keep = config.policy == "none"
-        source = str(dependencies.weights_of(config, place.folder)) if config.weights_run else config.weights
+        keep = config.budget == "none"
+        source = str(dependencies.weights_of(config, context.folder)) if config.weights_run else config.weights
         loaded = weights.load(model, config.model, source, image_size=config.image_size, keep_head=keep)
         if config.weights_run:
             loaded = loaded._replace(source=config.weights)
-    on_gpu = place.accelerator == "gpu"
-    models.use_explicit_attention(model, place.precision == "bf16" and not on_gpu)
-    if place.launch.compile == "on" or (place.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
-        # In place, so that the names in the state dict stay. Masked patches enter a ViT behind its first layer.
+    on_gpu = context.accelerator == "gpu"
+    models.use_explicit_attention(model, context.precision == "bf16" and not on_gpu)
+    if context.launch.compile == "on" or (context.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
+        # In context, so that the names in the state dict stay. Masked patches enter a ViT behind its first layer.
         for part in (model,) if config.objective == "supervised" else model.get_submodule("blocks").children():
             part.compile()
     settings = {
-        "lr": _rate(config), "weight_decay": config.weight_decay, "steps": config.total_steps, "warmup": config.warmup,
-        "grad_clip": config.grad_clip, "augmentation": module.device_augmentation,
-        "normalise": _normalisation(config, module), "optimizer": config.optimizer, "l1": config.l1, "l2": config.l2,
-    }  # fmt: skip
+        "lr": _rate(config),
+        "weight_decay": config.weight_decay,
+        "steps": config.total_steps,
+        "warmup": config.warmup,
+        "grad_clip": config.grad_clip,
+        "augmentation": module.device_augmentation,
+        "normalise": _normalisation(config, module),
+        "optimizer": config.optimizer,
+        "l1": config.l1,
+        "l2": config.l2,
+    }
     return build_task(config, model, settings), loaded
 
 
 def _rate(config: RunConfig) -> float:
-    if config.policy == "none":
+    if config.budget == "none":
         return 0.0
     if config.lr is None:
         raise UserError("--lr=None: this run has no learning rate; give one.")
@@ -163,20 +170,25 @@ def _fit(trainer: Trainer, task: Task, module: Any, recorder: Recorder) -> bool:
 
 
 def _write_provenance(
-    config: RunConfig, place: Place, seconds: float, resumed: bool, loaded: weights.Loaded | None, decoder: str,
+    config: RunConfig,
+    context: RunContext,
+    seconds: float,
+    resumed: bool,
+    loaded: weights.Loaded | None,
+    decoder: str,
     address: str,
-) -> None:  # fmt: skip
-    devices = place.launch.devices * place.launch.num_nodes
-    gpu = place.accelerator == "gpu"
+) -> None:
+    devices = context.launch.devices * context.launch.num_nodes
+    gpu = context.accelerator == "gpu"
     facts = {
         **provenance.code(),
         "command": provenance.command(),
         "device": torch.cuda.get_device_name() if gpu else processor(),
         "devices": devices,
         "threads_per_process": torch.get_num_threads(),
-        "precision": place.precision,
-        "precision_why": place.why_precision,
-        "attention": "fused" if gpu or place.precision == "fp32" else "explicit",
+        "precision": context.precision,
+        "precision_why": context.why_precision,
+        "attention": "fused" if gpu or context.precision == "fp32" else "explicit",
         "resumed": resumed,
         "seconds_since_start_or_resume": round(seconds, 3),
         "device_hours": round(seconds * devices / 3600, 6),
@@ -185,7 +197,7 @@ def _write_provenance(
         **({"decoder": decoder} if decoder else {}),
         **({"wandb_url": address} if address else {}),
     }
-    write_atomic(place.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
+    write_atomic(context.folder.path / "provenance.json", json.dumps(facts, indent=1) + "\n")
 
 
 def _write_weights(folder: RunFolder, task: Task) -> None:
@@ -218,8 +230,8 @@ def check_division(config: RunConfig, launch: Launch) -> None:
             f"--steps={config.total_steps} cannot be cut into --evaluations={config.evaluations} equal parts: "
             f"expected a multiple of {config.evaluations}."
         )
-    if config.policy == "none" and launch.devices * launch.num_nodes > 1:
-        raise UserError("--policy=none trains nothing and takes one device: leave out --devices and --num_nodes.")
+    if config.budget == "none" and launch.devices * launch.num_nodes > 1:
+        raise UserError("--budget=none trains nothing and takes one device: leave out --devices and --num_nodes.")
     parts = launch.devices * launch.num_nodes * launch.accumulate
     if config.global_batch % parts:
         raise UserError(
@@ -228,7 +240,7 @@ def check_division(config: RunConfig, launch: Launch) -> None:
         )
 
 
-def execute(config: RunConfig, place: Place) -> dict[str, Any]:
+def execute(config: RunConfig, context: RunContext) -> dict[str, Any]:
     """Carries out one run and returns its result; a run that is done already is not repeated.
 
     Under DDP every rank calls this with the same arguments; the first one writes.
@@ -236,35 +248,35 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
     Raises:
         UserError: for bad data or a config that the machine cannot run; nothing half-written stays.
     """
-    folder, start = place.folder, time.monotonic()
+    folder, start = context.folder, time.monotonic()
     done = folder.result()
     if done is not None:
         return done
-    asked, config = config, dependencies.settled(config, folder)
-    check_division(config, place.launch)
-    if not dependencies.usable(config, folder):
+    asked, config = config, dependencies.resolve_learning_rate(config, folder)
+    check_division(config, context.launch)
+    if not dependencies.dependencies_succeeded(config, folder):
         return _without_start(config, folder)
     main_rank = this_rank() == 0
-    gauge = meter.meter_of(place, tells=main_rank)
-    torch.set_float32_matmul_precision("high" if place.accelerator == "gpu" else "highest")
-    module = _datamodule(config, place)
+    meter_ = meter.meter_of(context, tells=main_rank)
+    torch.set_float32_matmul_precision("high" if context.accelerator == "gpu" else "highest")
+    module = _datamodule(config, context)
     evaluate.check_shots(config, module)
     if main_rank:
         folder.open()
-    tracker = Tracker(config, folder.id, folder.path, place.settings, main_rank and place.tracked)
-    recorder = Recorder(config, place, tracker, module.expected("val"))
-    task, loaded = _task(config, place, module)
-    trainer = _trainer(config, place, recorder, gauge)
+    tracker = Tracker(config, folder.id, folder.path, context.settings, main_rank and context.tracked)
+    recorder = Recorder(config, context, tracker, module.expected("val"))
+    task, loaded = _task(config, context, module)
+    trainer = _trainer(config, context, recorder, meter_)
     resumed = recorder.checkpoint.exists()
-    at_start = named.measure_start(config.probe_names, task.to(trainer.strategy.root_device), module)
-    finite = config.policy == "none" or _fit(trainer, task, module, recorder)
-    gauge.enter("evaluation")
+    measure_start = named.measure_start(config.probe_names, task.to(trainer.strategy.root_device), module)
+    finite = config.budget == "none" or _fit(trainer, task, module, recorder)
+    meter_.enter("evaluation")
     if finite:
         classifies = config.weights != FRESH and (loaded is None or loaded.head)
-        metrics = evaluate.of_run(config, trainer, task, module, recorder, classifies=classifies)
-        metrics |= at_start | named.measure_meter(config.probe_names, gauge.seconds)
+        metrics = evaluate.measure_run(config, trainer, task, module, recorder, classifies=classifies)
+        metrics |= measure_start | named.measure_meter(config.probe_names, meter_.seconds)
     else:
-        metrics = evaluate.of_diverged(config)
+        metrics = evaluate.diverged_metrics(config)
     if asked.lr_from:
         metrics["lr"] = (config.lr, "chosen on val")
     if config.weights_run:
@@ -277,9 +289,9 @@ def execute(config: RunConfig, place: Place) -> dict[str, Any]:
         if finite and config.total_steps:
             _write_weights(folder, task)
         seconds, address = time.monotonic() - start, tracker.address()
-        _write_provenance(config, place, seconds, resumed, loaded, module.decoder, address)
-        cost = _write_cost(config, place, gauge, recorder, module.classes)
-        _finish(config, place, recorder, module, "ok" if finite else "diverged", metrics, cost["training_flops"])
+        _write_provenance(config, context, seconds, resumed, loaded, module.decoder, address)
+        cost = _write_cost(config, context, meter_, recorder, module.classes)
+        _finish(config, context, recorder, module, "ok" if finite else "diverged", metrics, cost["training_flops"])
         told = {f"cost/{name}": value for name, value in cost.items() if value is not None}
         tracker.close({name: value for name, (value, _) in metrics.items()} | told, failed=not finite)
     result = folder.result()
@@ -290,27 +302,32 @@ def _without_start(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Writes and returns the result of a run whose weights or learning rate should come from runs that diverged."""
     if this_rank() == 0:
         folder.open()
-        folder.finish("diverged", evaluate.of_diverged(config), {"why": "a run that it needs diverged"})
+        folder.finish("diverged", evaluate.diverged_metrics(config), {"why": "a run that it needs diverged"})
     return folder.result() or {"run": folder.id, "metrics": {}}
 
 
 def _write_cost(
-    config: RunConfig, place: Place, gauge: meter.Meter, recorder: Recorder, classes: int
-) -> dict[str, Any]:  # fmt: skip
+    config: RunConfig, context: RunContext, meter_: meter.Meter, recorder: Recorder, classes: int
+) -> dict[str, Any]:
     """Writes what the run took, by the steps that it got to, and returns that."""
     steps = int(recorder.curve[-1]["step"]) if recorder.curve else 0
-    forward = forward_flops.checked(config, classes, place.folder.path.parent)
-    cost = meter.cost(gauge, place, forward, steps * config.global_batch)
-    write_atomic(place.folder.path / ledger.COST_NAME, json.dumps(cost, indent=1) + "\n")
+    forward = forward_flops.checked(config, classes, context.folder.path.parent)
+    cost = meter.cost(meter_, context, forward, steps * config.global_batch)
+    write_atomic(context.folder.path / ledger.COST_NAME, json.dumps(cost, indent=1) + "\n")
     return cost
 
 
 def _finish(
-    config: RunConfig, place: Place, recorder: Recorder, module: Any, status: str, metrics: dict[str, Any],
+    config: RunConfig,
+    context: RunContext,
+    recorder: Recorder,
+    module: Any,
+    status: str,
+    metrics: dict[str, Any],
     training_flops: int,
-) -> None:  # fmt: skip
+) -> None:
     """Writes the curve and, last, the result; then the checkpoint is no longer needed."""
-    folder = place.folder
+    folder = context.folder
     write_atomic(folder.path / "metrics.csv", curve_csv(recorder.curve))
     facts = {
         "selected_step": recorder.selected_step,

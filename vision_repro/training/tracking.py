@@ -43,8 +43,12 @@ def quiet_settings() -> Any:
         init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", "30")),
         # Without it W&B would wait for days at the end of a run whose server went away.
         finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", "60")),
-        console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False,
-    )  # fmt: skip
+        console="off",
+        silent=True,
+        x_disable_stats=True,
+        disable_git=True,
+        save_code=False,
+    )
 
 
 def public_address(url: object) -> str:

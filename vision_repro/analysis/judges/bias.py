@@ -55,9 +55,14 @@ def _mean(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
 
 
 def more(
-    evidence: Evidence, first: Sequence[str], second: Sequence[str], size: int, reading: Reading, subject: str,
+    evidence: Evidence,
+    first: Sequence[str],
+    second: Sequence[str],
+    size: int,
+    reading: Reading,
+    subject: str,
     metric: str,
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Judges whether the mean of the first models is above that of the second; of none, above 0."""
     a, b = (_mean([reading(evidence, model, size) for model in models]) for models in (first, second))
     found = differences(a, b) if second else a

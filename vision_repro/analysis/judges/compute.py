@@ -77,9 +77,15 @@ def equal_in(
     """Judges that `first` and `second` are equally accurate within `margin` in one half of the compute of both."""
     means = _means(evidence, first, second, metric, datasets, part)
     return equivalent(
-        evidence, _gaps(means), margin=margin, subject=_in(first, second, part), means=_over_seeds(means),
-        diverged=evidence.diverged(), metric=metric, note=_apart(means),
-    )  # fmt: skip
+        evidence,
+        _gaps(means),
+        margin=margin,
+        subject=_in(first, second, part),
+        means=_over_seeds(means),
+        diverged=evidence.diverged(),
+        metric=metric,
+        note=_apart(means),
+    )
 
 
 def still_rising(evidence: Evidence, name: str, *, metric: str, datasets: Sequence[str]) -> Judgement:
@@ -100,10 +106,14 @@ def still_rising(evidence: Evidence, name: str, *, metric: str, datasets: Sequen
             found |= slopes({flops: {seed: fmean(values)} for flops, values in series.items()})
             last.append(fmean(series[max(series)]))
     return greater(
-        evidence, found, subject=f"slope of {FAMILIES[name]} over log10(compute) in the {LARGE} of its range",
-        means=(fmean(last),) if last else (), diverged=evidence.diverged(), metric=metric,
+        evidence,
+        found,
+        subject=f"slope of {FAMILIES[name]} over log10(compute) in the {LARGE} of its range",
+        means=(fmean(last),) if last else (),
+        diverged=evidence.diverged(),
+        metric=metric,
         unit="fraction per tenfold compute",
-    )  # fmt: skip
+    )
 
 
 def their_gap(first: str, second: str, part: str = "") -> str:
@@ -126,9 +136,7 @@ def _rows(evidence: Evidence) -> Sequence[Row]:
     return evidence.table.select(preset=evidence.preset).rows
 
 
-def _means(
-    evidence: Evidence, first: str, second: str, metric: str, datasets: Sequence[str], part: str = ""
-) -> Means:  # fmt: skip
+def _means(evidence: Evidence, first: str, second: str, metric: str, datasets: Sequence[str], part: str = "") -> Means:
     """Returns by seed the mean accuracies of both fronts over the compute, or the half of it, that both have tried."""
     found: Means = {}
     for seed, points in clouds(_rows(evidence), metric, datasets).items():
@@ -147,9 +155,14 @@ def _half(low: float, high: float, part: str) -> tuple[float, float]:
 
 def _higher(evidence: Evidence, means: Means, subject: str, metric: str) -> Judgement:
     return greater(
-        evidence, _gaps(means), subject=subject, means=_over_seeds(means), diverged=evidence.diverged(), metric=metric,
+        evidence,
+        _gaps(means),
+        subject=subject,
+        means=_over_seeds(means),
+        diverged=evidence.diverged(),
+        metric=metric,
         note=_apart(means),
-    )  # fmt: skip
+    )
 
 
 def _gaps(means: Means) -> dict[int, float]:

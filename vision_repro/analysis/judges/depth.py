@@ -18,9 +18,13 @@ TENFOLD = 1.0
 
 
 def gap_grows(
-    evidence: Evidence, first: Mapping[int, str], second: Mapping[int, str], *, subject: str,
+    evidence: Evidence,
+    first: Mapping[int, str],
+    second: Mapping[int, str],
+    *,
+    subject: str,
     metric: str = "test_accuracy",
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Judges the claim that the gap of two kinds of network, models by depth, rises with log10 of the depth."""
     shared = sorted(first.keys() & second.keys())
     unit = "fraction per tenfold"
@@ -70,9 +74,14 @@ def not_vanishing(evidence: Evidence, model: str, prefix: str) -> Judgement:
 def healthy(evidence: Evidence, model: str, prefix: str) -> Judgement:
     """Judges the claim that the first and the last third of the layers have gradients within a factor of ten."""
     return equivalent(
-        evidence, gradient_ratios(evidence, model, prefix), margin=TENFOLD, subject=_ratio(model),
-        diverged=_lost(evidence, (model,)), metric=prefix, unit="log10 ratio",
-    )  # fmt: skip
+        evidence,
+        gradient_ratios(evidence, model, prefix),
+        margin=TENFOLD,
+        subject=_ratio(model),
+        diverged=_lost(evidence, (model,)),
+        metric=prefix,
+        unit="log10 ratio",
+    )
 
 
 def _ratio(model: str) -> str:

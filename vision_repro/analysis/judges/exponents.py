@@ -80,7 +80,7 @@ def counted_less(
 
 def _counted(
     evidence: Evidence, found: Mapping[int, float], true: bool, subject: str, note: str, metric: str, unit: str
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Returns the judgement on numbers without noise."""
     mean = fmean(found.values())
     interval = Interval(mean, mean, mean, len(found), evidence.level)
@@ -91,22 +91,21 @@ def _counted(
     return Judgement(verdict, subject, interval, f"{obstacle}; {note}" if obstacle else note, metric, unit)
 
 
-def grows_slower_than(
-    evidence: Evidence, setting: Setting, *, metric: str, bound: float, subject: str
-) -> Judgement:  # fmt: skip
+def grows_slower_than(evidence: Evidence, setting: Setting, *, metric: str, bound: float, subject: str) -> Judgement:
     """Judges the claim that the exponent of a measured cost is below `bound`; the estimate is `bound` minus it."""
     series = costs(evidence, setting, metric)
     found, last = exponents(series), local_exponents(series)
     judged = greater(
-        evidence, {seed: bound - exponent for seed, exponent in found.items()}, subject=f"{bound:g} minus {subject}",
-        metric=metric, unit=UNIT,
-    )  # fmt: skip
+        evidence,
+        {seed: bound - exponent for seed, exponent in found.items()},
+        subject=f"{bound:g} minus {subject}",
+        metric=metric,
+        unit=UNIT,
+    )
     return _with_exponents(judged, evidence, found, last)
 
 
-def grows_faster(
-    evidence: Evidence, first: Setting, second: Setting, *, metric: str, subject: str
-) -> Judgement:  # fmt: skip
+def grows_faster(evidence: Evidence, first: Setting, second: Setting, *, metric: str, subject: str) -> Judgement:
     """Judges the claim that a measured cost of `first` has a larger exponent than that of `second`, paired by seeds.
 
     Both exponents are over the image sizes that both have.
@@ -120,9 +119,7 @@ def grows_faster(
     return _with_exponents(judged, evidence, found, last)
 
 
-def measured_less(
-    evidence: Evidence, first: Setting, second: Setting, *, metric: str, subject: str
-) -> Judgement:  # fmt: skip
+def measured_less(evidence: Evidence, first: Setting, second: Setting, *, metric: str, subject: str) -> Judgement:
     """Judges the claim that `second` has a smaller measured cost than `first`, by log2 of `first` over `second`."""
     found = _ratios(evidence, first, second, metric)
     note = f"{2 ** fmean(found.values()):.3g} times" if found else ""
@@ -139,7 +136,7 @@ def _ratios(evidence: Evidence, first: Setting, second: Setting, metric: str) ->
 
 def _with_exponents(
     judged: Judgement, evidence: Evidence, found: Mapping[int, float], last: Mapping[int, float]
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Adds what was estimated, and the same between the two largest sizes, to the note."""
     if not found:
         return replace(judged, note="needs two image sizes and a seed that has both")

@@ -35,7 +35,7 @@ def inside(side: int, pixels: int) -> Fraction:
 
 def share_of_weights(
     evidence: Evidence, large: str, small: str, sides: Sequence[int], spread: Sequence[int]
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Judges the small kernels' share of the large one's weights, from the counts of two models.
 
     The models differ in their stages only, of which `spread` are the channels; `sides` are the large kernel's and then
@@ -53,9 +53,14 @@ def share_of_weights(
         value = 1 - (counts[0] - counts[1]) / whole
         note = f"{counts[0]:,.0f} and {counts[1]:,.0f} parameters of the networks"
     return counted(
-        evidence, value, expected=weights(sides[1:], 1) / weights(sides[:1], 1), metric="parameters", unit="ratio",
-        subject="the small kernels' weights over the large one's", note=note,
-    )  # fmt: skip
+        evidence,
+        value,
+        expected=weights(sides[1:], 1) / weights(sides[:1], 1),
+        metric="parameters",
+        unit="ratio",
+        subject="the small kernels' weights over the large one's",
+        note=note,
+    )
 
 
 def costs(evidence: Evidence, model: str, reference: str) -> str:

@@ -42,9 +42,14 @@ def flattens(
     where = f"a doubling between {a:,} and {b:,} steps against one between {c:,} and {d:,}"
     remark = f"{where}; {note}" if note else where
     judged = greater(
-        evidence, differences(first, last), subject=subject, means=(fmean(values[c].values()),), diverged=lost,
-        metric=metric, note=remark,
-    )  # fmt: skip
+        evidence,
+        differences(first, last),
+        subject=subject,
+        means=(fmean(values[c].values()),),
+        diverged=lost,
+        metric=metric,
+        note=remark,
+    )
     start = greater(evidence, first, subject=subject, metric=metric)
     if judged.verdict != HOLDS or start.verdict == HOLDS or start.estimate is None:
         return judged

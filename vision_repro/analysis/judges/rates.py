@@ -23,9 +23,10 @@ def curves_of(
 ) -> dict[int, Curve]:
     """Returns the curve of each seed that has a run, ended or diverged, at every learning rate of the setting."""
     rows = [
-        row for row in evidence.table.select(preset=evidence.preset, **setting).rows
+        row
+        for row in evidence.table.select(preset=evidence.preset, **setting).rows
         if row.metric == metric and (row.ok or row.diverged)
-    ]  # fmt: skip
+    ]
     found: dict[int, dict[float, float]] = {}
     for row in rows:
         found.setdefault(row.seed, {})[float(row.settings["lr"])] = row.value if row.ok else chance
@@ -97,7 +98,7 @@ def higher_rates(evidence: Evidence, first: Setting, second: Setting, *, subject
 
 def wider_range(
     evidence: Evidence, first: Setting, second: Setting, *, subject: str, chance: float, close: float
-) -> Judgement:  # fmt: skip
+) -> Judgement:
     """Judges that `first` is within `close` of its own best accuracy over more tenfolds of the learning rate."""
 
     def wide(curve: Curve) -> float:
@@ -124,9 +125,16 @@ def better_at_best(evidence: Evidence, first: Setting, second: Setting, *, subje
 
 
 def _judged(
-    evidence: Evidence, first: Setting, second: Setting, read: Callable[[Curve], float], *, subject: str,
-    chance: float, unit: str = "fraction", note: str = "",
-) -> Judgement:  # fmt: skip
+    evidence: Evidence,
+    first: Setting,
+    second: Setting,
+    read: Callable[[Curve], float],
+    *,
+    subject: str,
+    chance: float,
+    unit: str = "fraction",
+    note: str = "",
+) -> Judgement:
     """Judges that what `read` finds in the curve of a seed is larger in `first`."""
     found = [
         {seed: read(curve) for seed, curve in curves_of(evidence, setting, chance=chance).items()}

@@ -34,7 +34,7 @@ def on_average(
     evidence: Evidence, model: str, start: str, datasets: Iterable[str], metric: str = METRIC
 ) -> dict[int, float]:
     """Returns by seed the mean of `metric` over `datasets`, for the seeds that have a value on each of them."""
-    found = [evidence.values(metric, model=model, start=start, dataset=name) for name in datasets]
+    found = [evidence.values(metric, model=model, pretraining=start, dataset=name) for name in datasets]
     shared = set.intersection(*map(set, found)) if found else set()
     return {seed: fmean(values[seed] for values in found) for seed in sorted(shared)}
 
@@ -97,9 +97,16 @@ def better_start(evidence: Evidence, model: str, *, first: str, second: str, dat
 
 
 def _judged(
-    evidence: Evidence, first: str, second: str, start: str, datasets: Sequence[str], *, subject: str,
-    shift: float = 0.0, note: str = "",
-) -> Judgement:  # fmt: skip
+    evidence: Evidence,
+    first: str,
+    second: str,
+    start: str,
+    datasets: Sequence[str],
+    *,
+    subject: str,
+    shift: float = 0.0,
+    note: str = "",
+) -> Judgement:
     found = {seed: value + shift for seed, value in gain(evidence, first, second, start, datasets).items()}
     lost = sum(_lost(evidence, model, start, datasets) for model in (first, second))
     means = _means(evidence, ((first, start), (second, start)), datasets)
@@ -107,7 +114,7 @@ def _judged(
 
 
 def _lost(evidence: Evidence, model: str, start: str, datasets: Iterable[str]) -> int:
-    return sum(evidence.diverged(model=model, start=start, dataset=name) for name in datasets)
+    return sum(evidence.diverged(model=model, pretraining=start, dataset=name) for name in datasets)
 
 
 def _means(evidence: Evidence, places: Iterable[tuple[str, str]], datasets: Sequence[str]) -> tuple[float, ...]:
@@ -144,5 +151,5 @@ def paper_gap(table: Callable[[], Table], first: str, second: str, start: str) -
 
 
 def _row(model: str, start: str, dataset: str, value: float) -> Row:
-    settings = {"model": model, "start": start, "dataset": dataset}
+    settings = {"model": model, "pretraining": start, "dataset": dataset}
     return Row("transfer", "paper", "", settings, 0, "ok", METRIC, value, "fraction")

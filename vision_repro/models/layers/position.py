@@ -60,8 +60,9 @@ class Positions(nn.Module):
     With `every` each layer has a table of its own, with `shared` all have the same one.
     """
 
-    def __init__(self, kind: type[Table] | type[TwoTables], placement: str, depth: int, side: int, width: int,
-                 class_token: bool) -> None:  # fmt: skip
+    def __init__(
+        self, kind: type[Table] | type[TwoTables], placement: str, depth: int, side: int, width: int, class_token: bool
+    ) -> None:
         """Takes the kind of table, one of the placements, the number of layers, G, D and if there is a class token."""
         super().__init__()
         count = depth if placement == "every" else 1
