@@ -14,7 +14,7 @@ def test_every_table_says_its_source_and_how_sure_it_is() -> None:
     for name in paper_tables():
         rows = paper_table(name)
         assert rows
-        sure = {"verified", "computed", "inferred"} | ({"memory"} if name in FROM_MEMORY else set())
+        sure = {"verified", "quoted", "computed", "inferred"} | ({"memory"} if name in FROM_MEMORY else set())
         assert all(row["source"] and row["confidence"] in sure for row in rows), name
 
 
