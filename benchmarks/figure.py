@@ -65,7 +65,7 @@ trainer.test(task, loader(slice(1400, None), batch_size=200))
 def planned(folder: str, runs: int) -> Any:
     """Returns a plan of `runs` seeds on digits, without the few-shot probe, which the plain way lacks."""
     from experiments.data_scaling import EXPERIMENT
-    from vision_repro.experiment import plan
+    from vision_repro.cli import plan
 
     return plan(
         EXPERIMENT,

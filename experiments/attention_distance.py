@@ -39,8 +39,9 @@ import yaml
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges.attention import deeper, heads_by_seed, less_local, reaches, stays, uniform_distance
 from vision_repro.analysis.table import Table
+from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SOURCE = "ViT, section 4.5, Figure 7"
 GLOBAL, LOCAL = 0.8, 0.5

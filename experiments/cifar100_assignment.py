@@ -39,8 +39,9 @@ from typing import Any
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
 from vision_repro.analysis.intervals import differences, t_interval
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 SLIDES = "lecture slides on CNNs, assignment"

@@ -49,8 +49,9 @@ from vision_repro.analysis.judges.compute import (
     their_ratios,
 )
 from vision_repro.analysis.table import Table
+from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SOURCE = "ViT, section 4.4, Figure 5"
 MARGIN = 0.015

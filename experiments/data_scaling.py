@@ -27,8 +27,9 @@ from typing import Any
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges.comparisons import compare, trend
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig, Scalar
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.models.pairs import HYBRIDS, PAIRS
 
 # Peak learning rates by data set and model: highest mean val accuracy over the smallest and the largest size, from the

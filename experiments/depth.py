@@ -43,8 +43,9 @@ from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models, same
 from vision_repro.analysis.judges.depth import gap_grows, healthy, not_vanishing
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 MARGIN = 0.015

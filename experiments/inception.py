@@ -41,8 +41,9 @@ from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.judges.comparisons import compare, of_models, same
 from vision_repro.analysis.judges.exponents import counted_less
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 MARGIN = 0.015

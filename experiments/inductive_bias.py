@@ -40,8 +40,9 @@ from typing import Any
 from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.judges import bias
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 # Beginning of a model's name -> family; a hybrid is told by its "+".
 FAMILIES = {

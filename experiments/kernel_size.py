@@ -48,8 +48,9 @@ from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges import kernels
 from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models, same
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SECTION = "VGG, section 2.3; CNN slides"
 MARGIN = 0.015

@@ -46,8 +46,9 @@ from vision_repro.analysis.judges.comparisons import Setting, compare
 from vision_repro.analysis.judges.joint import jointly
 from vision_repro.analysis.judges.pretraining import flattens
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import FRESH, RunConfig, UserError
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SOURCE = "ViT, section 4.6"
 DETAILS = "ViT, section B.1.2"

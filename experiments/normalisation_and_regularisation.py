@@ -39,8 +39,9 @@ from vision_repro.analysis.judges.comparisons import Setting, compare, same
 from vision_repro.analysis.judges.gap import gaps, narrower
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Table
+from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError, nearest
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SLIDES, BATCH_NORM, ALEXNET = "CNN slides", "Batch Normalization, section", "AlexNet, section"
 MARGIN = 0.02

@@ -29,8 +29,9 @@ from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges.comparisons import compare, same
 from vision_repro.analysis.judges.joint import jointly
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 SOURCE = "ViT, section D.4, Table 8"

@@ -40,8 +40,9 @@ from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.judges import exponents
 from vision_repro.analysis.judges.comparisons import Setting, compare, same
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import FRESH, RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 COST, TABLE, SLIDES = "Swin, section 3.2, Eq. 1 and 2", "Swin, section 4.4, Table 4", "CNN slides; Swin, section 3.2"

@@ -38,8 +38,9 @@ from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict, gr
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.judges.comparisons import compare
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
 
 ALEXNET = "AlexNet, section 4.1"

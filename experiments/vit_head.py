@@ -29,8 +29,9 @@ from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, V
 from vision_repro.analysis.judges.comparisons import Setting, compare, same
 from vision_repro.analysis.judges.rates import best_rate
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.cli import main
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Experiment, Preset, main
+from vision_repro.experiment import Experiment, Preset
 
 SOURCE = "ViT, section D.3, Figure 9"
 MARGIN = 0.015

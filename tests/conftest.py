@@ -28,7 +28,7 @@ def smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     """
 
     def carry_out(experiment: Any, *options: str) -> Path:
-        from vision_repro.experiment import main
+        from vision_repro.cli import main
 
         monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("WANDB_MODE", "disabled")

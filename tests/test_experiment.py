@@ -15,8 +15,9 @@ import yaml
 
 from experiments import data_scaling
 from vision_repro.analysis.table import Table
+from vision_repro.cli import plan
 from vision_repro.config import UserError
-from vision_repro.experiment import grid, plan
+from vision_repro.experiment import grid
 from vision_repro.search import sweep
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,9 @@ from experiments import attention_distance, position_embedding, vit_head
 from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNTESTED, Evidence, judge_all
 from vision_repro.analysis.table import Row, Table
+from vision_repro.cli import plan
 from vision_repro.config import UserError
-from vision_repro.experiment import grid, plan
+from vision_repro.experiment import grid
 from vision_repro.models.timm_model import check_tag
 from vision_repro.papers.tables import paper_table
 

@@ -21,8 +21,9 @@ from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
+from vision_repro.cli import main, plan
 from vision_repro.config import RunConfig
-from vision_repro.experiment import Preset, grid, main, plan
+from vision_repro.experiment import Preset, grid
 from vision_repro.probes import named, training_seconds
 from vision_repro.tasks.forward_flops import forward_flops
 from vision_repro.training.meter import Meter

@@ -14,7 +14,8 @@ from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, Evidence, judge_all
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
-from vision_repro.experiment import grid, plan
+from vision_repro.cli import plan
+from vision_repro.experiment import grid
 from vision_repro.papers.tables import paper_table
 
 JITTER = (0.0, 0.001, -0.001, 0.0005)

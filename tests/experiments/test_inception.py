@@ -17,7 +17,8 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNTESTED, Evidence, judge
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation.mix import Mixed
-from vision_repro.experiment import grid, plan
+from vision_repro.cli import plan
+from vision_repro.experiment import grid
 from vision_repro.models.googlenet import BLOCKS, PATTERN
 from vision_repro.papers.tables import paper_table
 from vision_repro.probes.gradient_norms import relative_norms, weighted_layers

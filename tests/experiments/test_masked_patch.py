@@ -16,8 +16,9 @@ from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
+from vision_repro.cli import main, plan
 from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.experiment import grid, linked, main, plan
+from vision_repro.experiment import grid, linked
 from vision_repro.tasks import patch_targets
 
 

@@ -19,8 +19,9 @@ from vision_repro.analysis.judges import rates
 from vision_repro.analysis.judges.gap import gaps
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation.policy import parse
+from vision_repro.cli import plan
 from vision_repro.config import UserError
-from vision_repro.experiment import grid, plan
+from vision_repro.experiment import grid
 
 CPU = study.PRESETS["cpu"]
 NETS = ("batch-norm", "plain")

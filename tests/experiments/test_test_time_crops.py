@@ -17,8 +17,9 @@ from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evid
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation import crops, policy
+from vision_repro.cli import plan
 from vision_repro.config import RunConfig, UserError
-from vision_repro.experiment import linked, plan
+from vision_repro.experiment import linked
 from vision_repro.tasks.classifier import Classifier
 
 MODELS = tuple(map(str, PRESETS["cpu"].axes["model"]))

@@ -16,8 +16,9 @@ from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
 from vision_repro.analysis.judges.transfer import AVERAGED, paper_table_2, paper_table_5
 from vision_repro.analysis.table import Row, Table
+from vision_repro.cli import plan
 from vision_repro.config import RunConfig, UserError, run_id
-from vision_repro.experiment import linked, plan
+from vision_repro.experiment import linked
 from vision_repro.papers.tables import paper_table
 from vision_repro.store import dependencies
 from vision_repro.store.runs import RunFolder

@@ -48,10 +48,10 @@ def start(order: Mapping[str, Any]) -> int:
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     os.environ.update(order["environment"])
     module = importlib.import_module(order["module"])
-    from vision_repro import experiment
+    from vision_repro import cli
 
     own = hasattr(module, "EXPERIMENT")
-    code = experiment.main(module.EXPERIMENT, order["tokens"]) if own else module.main(order["tokens"])
+    code = cli.main(module.EXPERIMENT, order["tokens"]) if own else module.main(order["tokens"])
     sys.stdout.flush()
     sys.stderr.flush()
     # as a process ends, W&B's own hooks too

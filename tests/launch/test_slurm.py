@@ -21,8 +21,9 @@ from experiments.data_scaling import EXPERIMENT
 from tests.launch.forked import Forked
 from tests.launch.slurm_nodes import Cluster, two_nodes
 from tests.launch.wandb_server import ENTITY, Server
+from vision_repro.cli import plan
 from vision_repro.config import Launch, RunConfig, UserError, run_id
-from vision_repro.experiment import Plan, plan
+from vision_repro.experiment import Plan
 from vision_repro.launch import session, slurm, slurm_trial
 from vision_repro.launch.batch_script import Request, options, script, shares
 from vision_repro.launch.slurm import Jobs, levels

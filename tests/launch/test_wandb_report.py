@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from experiments import data_scaling
-from vision_repro import experiment
+from vision_repro.cli import carry_out, plan
 from vision_repro.config import Launch, RunConfig, parse_options
+from vision_repro.experiment import Plan
 from vision_repro.launch import wandb_report
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import tracking
@@ -217,9 +218,9 @@ def test_the_environment_keeps_no_trace_of_a_training_run(monkeypatch: pytest.Mo
 # --- the option ---
 
 
-def finished(out: Path, *tokens: str) -> experiment.Plan:
+def finished(out: Path, *tokens: str) -> Plan:
     """A plan whose runs are all done."""
-    planned = experiment.plan(data_scaling.EXPERIMENT, [*TINY, f"--out={out}", *tokens])
+    planned = plan(data_scaling.EXPERIMENT, [*TINY, f"--out={out}", *tokens])
     for number, run in enumerate(planned.runs):
         folder = planned.folder(run)
         folder.open()
@@ -241,7 +242,7 @@ def test_the_outcome_is_logged_where_asked_and_decides_no_exit_code(
 
     monkeypatch.setattr(wandb_report, "log", fails)
     planned = finished(tmp_path, *tokens, "--wandb=off")
-    assert experiment.carry_out(planned) == 0
+    assert carry_out(planned) == 0
     assert logged == [(planned.summary, False)] * calls
 
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from experiments import data_scaling, transfer
+from vision_repro.cli import plan
 from vision_repro.config import UserError, run_id
-from vision_repro.experiment import grid, plan
+from vision_repro.experiment import grid
 from vision_repro.papers.hyper_rules import vit_fine_tuning
 from vision_repro.search import suggest
 from vision_repro.search.loop import one_run

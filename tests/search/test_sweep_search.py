@@ -16,8 +16,8 @@ import yaml
 
 from experiments import data_scaling
 from tests.launch.forked import Forked, until
+from vision_repro.cli import plan
 from vision_repro.config import UserError
-from vision_repro.experiment import plan
 from vision_repro.search import suggest
 from vision_repro.search.journal import Attempt, Journal
 from vision_repro.search.loop import one_run

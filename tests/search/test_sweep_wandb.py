@@ -15,9 +15,10 @@ from experiments import data_scaling, masked_patch
 from tests.launch.forked import Forked
 from tests.launch.wandb_server import ENTITY, Server
 from vision_repro.analysis.table import Table
-from vision_repro.conclude_trial import conclude_trial
+from vision_repro.cli import plan
+from vision_repro.conclude import conclude_trial
 from vision_repro.config import plain, run_id
-from vision_repro.experiment import grid, plan
+from vision_repro.experiment import grid
 from vision_repro.search.sweep_file import grid_text
 from vision_repro.store.runs import table_csv
 

@@ -14,8 +14,9 @@ import torch
 
 from tests.training.test_run import CONFIG, context
 from vision_repro.analysis.claims import Claim
+from vision_repro.cli import main, plan
 from vision_repro.config import Launch, RunConfig, UserError, run_id
-from vision_repro.experiment import Experiment, Plan, Preset, main, plan
+from vision_repro.experiment import Experiment, Plan, Preset
 from vision_repro.launch.pool import Pool
 from vision_repro.store import dependencies
 from vision_repro.store.runs import RunFolder

@@ -20,10 +20,11 @@ from vision_repro.analysis.importance import importances
 from vision_repro.analysis.summary import summarise, to_csv
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.trials import Trial, best_trial, trials_to_csv
-from vision_repro.conclude_trial import of_preset
+from vision_repro.cli import plan
+from vision_repro.conclude import conclude as conclude_experiment
+from vision_repro.conclude import of_preset
 from vision_repro.config import Launch, RunConfig, Scalar, UserError, describe, option, parse_single, run_id
-from vision_repro.experiment import Plan, plan
-from vision_repro.experiment import conclude as conclude_experiment
+from vision_repro.experiment import Plan
 from vision_repro.launch import wandb_report
 from vision_repro.search.sweep_file import Sweep, read
 from vision_repro.store.runs import TABLE_NAME, TableSpec, table_csv, write_atomic
