@@ -101,13 +101,13 @@ def first_steps(folder: str, runs: int) -> None:
     from vision_repro.training.device import quiet_threads
 
     quiet_threads()
-    from vision_repro.launch import pool, session
+    from vision_repro.launch import pool, preflight, session
     from vision_repro.training.recorder import Recorder
 
     todo = planned(folder, runs)
     pool.preload()
-    session.prepare(todo, list(todo.runs))
-    context = session.context_maker(todo, list(todo.runs), "cpu")
+    preflight.prepare(todo, list(todo.runs))
+    context = session.context_maker(todo, "cpu")
     moment, seeded = Path(folder) / "moment", Recorder.on_train_batch_start
 
     def on_train_batch_start(self: Any, trainer: Any, module: Any, batch: Any, index: int) -> None:
@@ -119,7 +119,7 @@ def first_steps(folder: str, runs: int) -> None:
     changed.on_train_batch_start = on_train_batch_start
     for config in todo.runs:
         start = time.monotonic()
-        pool.Pool(todo.launch, "cpu", context, lambda config, message: None).run([config], todo.folder)
+        pool.Pool(todo.launch, "cpu", context, lambda config, message: None).run([config])
         print(float(moment.read_text()) - start, flush=True)
 
 

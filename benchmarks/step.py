@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial, wraps
 from io import StringIO
 from pathlib import Path
@@ -36,8 +37,8 @@ from vision_repro.augmentation.augment import normalise  # noqa: E402
 from vision_repro.augmentation.batch import Batch  # noqa: E402
 from vision_repro.config import RunConfig  # noqa: E402
 from vision_repro.tasks.classifier import Classifier  # noqa: E402
-from vision_repro.training import run  # noqa: E402
-from vision_repro.training.recorder import RunContext  # noqa: E402
+from vision_repro.training import assemble  # noqa: E402
+from vision_repro.training.context import RunContext  # noqa: E402
 
 WARM_UP = 5  # steps left out at the start of each fit
 
@@ -101,7 +102,7 @@ def stamped(task: Any) -> list[float]:
 def a_task(config: RunConfig, context: RunContext, data: Any) -> Task:
     """Returns the task of a run as `run.execute` builds it; the model `one-layer` is this file's."""
     if config.model != "one-layer":
-        return run._task(config, context, data)[0]
+        return assemble.make_task(config, context, data)[0]
     task = Classifier(OneLayer(), lr=1e-3, weight_decay=config.weight_decay, steps=config.total_steps)
     task.augmentation = config.augmentation
     return task
@@ -111,7 +112,7 @@ def with_lightning(config: RunConfig, context: RunContext, data: Any) -> float:
     """Returns the time of a step [s] of the suite's own Trainer and task."""
     task = a_task(config, context, data)
     stamps = stamped(task)
-    run._trainer(config, context, recorder(config, context, data)).fit(task, datamodule=data)
+    assemble.make_trainer(config, context, recorder(config, context, data)).fit(task, datamodule=data)
     return a_step(stamps)
 
 
@@ -126,7 +127,7 @@ def bare(config: RunConfig, context: RunContext, data: Any) -> float:
             chosen["optimizer"],
             chosen["lr_scheduler"]["scheduler"],
             data.train_dataloader(),
-            context.precision == "bf16",
+            config.precision == "bf16",
         )
     )
 
@@ -161,7 +162,6 @@ def all_defaults(config: RunConfig, root: Path, data: Any) -> float:
 def a_config(model: str, size: int, steps: int) -> RunConfig:
     """Returns the config of a benchmark run."""
     return RunConfig(
-        experiment="benchmark",
         model=model,
         image_size=size,
         train_size=1200,
@@ -176,6 +176,7 @@ def a_config(model: str, size: int, steps: int) -> RunConfig:
 def prepared(root: Path, model: str, size: int, steps: int, precision: str) -> tuple[RunConfig, RunContext, Any]:
     """Returns the config, context and data of a benchmark run."""
     config = a_config(model, size, steps)
+    config = replace(config, precision=precision)
     return config, a_place(root, config, precision), random_data(config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +17,8 @@ from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
-from vision_repro.training.recorder import Recorder, RunContext
+from vision_repro.training.context import RunContext
+from vision_repro.training.recorder import Recorder
 from vision_repro.training.tracking import Tracker
 
 CLASSES = 10
@@ -43,15 +45,13 @@ def random_data(config: RunConfig) -> ResidentData:
     )
 
 
-def a_place(root: Path, config: RunConfig, precision: str) -> RunContext:
+def a_place(root: Path, config: RunConfig, precision: str = "fp32") -> RunContext:
     """Returns where a run is carried out: on the CPU, silent, without W&B."""
     return RunContext(
-        folder=RunFolder(root, config),
+        folder=RunFolder(root, replace(config, precision=precision)),
         launch=Launch(wandb="off"),
         cache=root / "cache",
         settings=("model",),
-        precision=precision,
-        why_precision="benchmark",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -59,7 +59,7 @@ def a_place(root: Path, config: RunConfig, precision: str) -> RunContext:
 
 def recorder(config: RunConfig, context: RunContext, data: ResidentData) -> Recorder:
     """Returns the callback that `run.execute` hands the Trainer."""
-    tracker = Tracker(config, context.folder.id, context.folder.path, context.settings, enabled=False)
+    tracker = Tracker(config, context, enabled=False)
     return Recorder(config, context, tracker, data.expected("val"))
 
 

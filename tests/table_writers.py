@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from vision_repro.config import RunConfig
-from vision_repro.store.runs import Lock, RunFolder, TableSpec, write_table
+from vision_repro.store.lock import Lock
+from vision_repro.store.runs import RunFolder
+from vision_repro.store.table import TableSpec, write_table
 
 WRITERS = 8
 METRICS = ("val_accuracy", "test_accuracy", "few_shot_5")

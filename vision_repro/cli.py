@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from vision_repro.conclude import conclude, conclude_trial
 from vision_repro.config import Launch, RunConfig, Scalar, UserError, describe, nearest, parse_options, single
 from vision_repro.experiment import Experiment, Plan, Preset, grid, linked
-from vision_repro.launch import wandb_report
-from vision_repro.training.device import quiet_threads
+from vision_repro.launch import slurm, wandb_report
+from vision_repro.launch.estimate import estimate
+from vision_repro.launch.session import do_runs
+from vision_repro.training import precision
+from vision_repro.training.device import quiet_threads, resolve_accelerator
+
+LONGEST_SUFFIX = 160
+"""Longest part of a folder's name that says what differs from a preset [bytes]; file systems take names of 255."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +58,31 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         seeds=preset.seeds if seeds is None else int(seeds),
         axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
     )
-    runs, before = linked(experiment, name, changed)
-    return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, before)
+    runs, upstream = linked(experiment, name, changed, precision.automatic(_accelerator(launch)))
+    return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, upstream)
+
+
+def _accelerator(launch: Launch) -> str:
+    """Returns the kind of device that the runs will go to, here or in the jobs of a cluster."""
+    if launch.engine == "local" and not (launch.dry_run and launch.accelerator == "gpu"):
+        return resolve_accelerator(launch.accelerator)
+    there = launch.accelerator == "auto" and launch.engine == "slurm" and slurm.has_gpus(launch.partition)
+    return "gpu" if there or launch.accelerator == "gpu" else "cpu"
 
 
 def _suffix(preset: Preset, values: Mapping[str, list[Scalar]], seeds: Scalar) -> str:
-    """Returns a readable name for what differs from the preset, so that no changed run overwrites its results."""
+    """Returns a readable name for what differs from the preset, so that no changed run overwrites its results.
+
+    A name too long for a file system ends in a hash of all of it.
+    """
     words = [f"{key}={'+'.join(map(str, given))}" for key, given in sorted(values.items())]
     if seeds is not None and seeds != preset.seeds:
         words.append(f"seeds={seeds}")
-    return "".join(f",{word}" for word in words).replace("/", "_").replace(" ", "+")
+    text = "".join(f",{word}" for word in words).replace("/", "_").replace(" ", "+")
+    if len(text.encode()) <= LONGEST_SUFFIX:
+        return text
+    start = text.encode()[: LONGEST_SUFFIX - 13].decode(errors="ignore")
+    return f"{start},{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def main(experiment: Experiment, tokens: Sequence[str] | None = None) -> int:
@@ -83,14 +105,11 @@ def carry_out(planned: Plan) -> int:
         print(f"{planned.experiment.name}: nothing to do, as the preset leaves this point of its grid out.")
         return 0
     if planned.launch.dry_run:
-        from vision_repro.launch.estimate import estimate
-
-        print(estimate([run for run in planned.all if planned.folder(run).result() is None], len(planned.all)))
+        unique = planned.unique
+        print(estimate([run for run in unique if planned.folder(run).result() is None], len(unique)))
         return 0
-    from vision_repro.launch.session import do_runs
-
     code, writes = do_runs(planned)
-    if writes and any(planned.folder(run).result() for run in planned.runs):
+    if writes and any(planned.folder(run).outcome() for run in planned.runs):
         if "WANDB_SWEEP_ID" in os.environ:
             conclude_trial(planned)
             return code

@@ -18,17 +18,11 @@ from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
 from vision_repro.config import RunConfig, plain
 from vision_repro.experiment import Plan, linked
+from vision_repro.store.atomic import write_atomic
 from vision_repro.store.dependencies import folder_of
-from vision_repro.store.runs import (
-    PICTURES,
-    TABLE_NAME,
-    Lock,
-    RunFolder,
-    TableSpec,
-    table_csv,
-    write_atomic,
-    write_table,
-)
+from vision_repro.store.lock import Lock
+from vision_repro.store.runs import PICTURES, RunFolder
+from vision_repro.store.table import TABLE_NAME, TableSpec, table_csv, write_table
 
 WIDEST = 6
 """Columns that a table of one metric in `summary.md` has at most; with more levels, settings are lines."""
@@ -141,7 +135,7 @@ def conclude_trial(planned: Plan) -> None:
     if whole is None:
         sweep = os.environ.get("WANDB_SWEEP_ID", "")
         print(f"Table: {_add(planned, planned.root / f'sweep-{sweep}')}")
-    elif all(whole.folder(run).result() for run in whole.runs):
+    elif all(whole.folder(run).outcome() for run in whole.runs):
         conclude(whole)
     else:
         with Lock(whole.summary):

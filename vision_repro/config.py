@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
 Scalar = str | int | float | bool | None
@@ -19,7 +19,7 @@ VIEWS = ("crop", "square", "ten", "fifty")
 FRESH = "random"
 """What stands for the weights of no training, where nothing is trained."""
 RUN = "run:"
-"""Begins the name of weights that another run of the same experiment leaves: `run:<its id>`."""
+"""Begins the name of weights that another run leaves: `run:<its id>`."""
 OBJECTIVES = ("supervised", "mean-colour", "downsized", "pixels", "mae")
 LOSSES = ("softmax", "hinge")
 C = TypeVar("C")
@@ -35,19 +35,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{matches[0]}"?' if matches else ""
 
 
-def option(default: Any, text: str, choices: Sequence[str] = (), *, later: bool = False) -> Any:
+def option(default: Any, text: str, choices: Sequence[str] = (), *, weights: bool = True) -> Any:
     """Returns a dataclass field with a default, a line of help and, if given, the only values allowed.
 
-    `later` marks a field that runs have been done without: see `run_id`.
+    `weights=False` marks a field that does not decide a run's weights, only what is measured of them: see `run_id`.
     """
-    return field(default=default, metadata={"help": text, "choices": tuple(choices), "later": later})
+    return field(default=default, metadata={"help": text, "choices": tuple(choices), "weights": weights})
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the numbers of one supervised run, and nothing else (no hardware, folder or logger)."""
+    """What decides the weights of one run, and what is measured of them; no hardware, folder or logger."""
 
-    experiment: str = option("", "name of the experiment")
     dataset: str = option("digits", "data set to train and test on")
     image_size: int = option(8, "height and width of the images [pixels]")
     model: str = option("vit-64x4/2", "architecture and variant")
@@ -68,50 +67,48 @@ class RunConfig:
     augmentation: str = option("none", 'training augmentation, such as flip, crop-flip or "inception+mixup0.2"')
     select: str = option("best", "weights that are tested: best on val, or the last", ("best", "last"))
     evaluations: int = option(10, "how often val is measured in a run")
-    shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off")
-    draws: int = option(3, "random draws of the few-shot images")
+    shots: str = option("1 5 10", "images a class of the few-shot probe; empty is off", weights=False)
+    draws: int = option(3, "random draws of the few-shot images", weights=False)
     precision: str = option(
-        "auto", "arithmetic; auto is the fastest this device is shown to do", ("auto", "fp32", "bf16")
+        "auto", "arithmetic; auto is fp32 on a CPU, and bf16 on a GPU that has it", ("auto", "fp32", "bf16")
     )
+    threads: int = option(1, "threads of a process on a CPU; more sum in another order")
     weights: str = option(
         "",
         "weights to start from: timm, a .npz, .safetensors or .ckpt file, or run:<id>; empty is from scratch",
-        later=True,
     )
-    probes: str = option("", "further measurements of the tested weights, such as attention_distance", later=True)
+    probes: str = option("", "further measurements of the tested weights, such as attention_distance", weights=False)
     normalisation: str = option(
-        "model", "what is done to the pixels; model is what the architecture expects", NORMALISATIONS, later=True
+        "model", "what is done to the pixels; model is what the architecture expects", NORMALISATIONS
     )
     views: str = option(
         "crop",
         "what is tested of an image: its centre, the whole as a square, 10 crops, 5 scales x 10",
         VIEWS,
-        later=True,
+        weights=False,
     )
-    on_bad_image: str = option("error", "what to do about an image that cannot be read", ("error", "skip"), later=True)
+    on_bad_image: str = option("error", "what to do about an image that cannot be read", ("error", "skip"))
     objective: str = option(
         "supervised",
         "what is learned: the classes, or of corrupted patches their mean colour, 4 x 4 colours or pixels; or MAE",
         OBJECTIVES,
-        later=True,
     )
-    corrupted: float = option(0.5, "fraction of the patches that are corrupted, or masked by MAE", later=True)
+    corrupted: float = option(0.5, "fraction of the patches that are corrupted, or masked by MAE")
     pretraining: str = option(
-        "", "pre-training to start from, by the experiment's name for it; empty is none", later=True
+        "", "pre-training to start from, by the experiment's name for it; empty is none", weights=False
     )
-    lr_from: str = option("", "ids of runs: lr is the one of theirs that is best on val", later=True)
-    optimizer: str = option("adamw", "AdamW, or SGD with momentum 0.9", ("adamw", "sgd"), later=True)
-    polyak: float = option(0.0, "factor of the Polyak average of the weights, which is tested; 0 is off", later=True)
-    train_on_val: bool = option(False, "train on val too, once lr is chosen, and test the last weights", later=True)
+    lr_from: str = option("", "ids of runs: lr is the one of theirs that is best on val")
+    optimizer: str = option("adamw", "AdamW, or SGD with momentum 0.9", ("adamw", "sgd"))
+    polyak: float = option(0.0, "factor of the Polyak average of the weights, which is tested; 0 is off")
+    train_on_val: bool = option(False, "train on val too, once lr is chosen, and test the last weights")
     loss: str = option(
         "softmax",
         "what classes are learned with: softmax cross-entropy, or multiclass hinge with margin 1",
         LOSSES,
-        later=True,
     )
-    l1: float = option(0.0, "factor of sum |W| in the loss, on weight matrices and kernels only", later=True)
-    l2: float = option(0.0, "factor of sum W^2 in the loss, on weight matrices and kernels only", later=True)
-    variant: str = option("", "experiment's name for several options at once; empty is none", later=True)
+    l1: float = option(0.0, "factor of sum |W| in the loss, on weight matrices and kernels only")
+    l2: float = option(0.0, "factor of sum W^2 in the loss, on weight matrices and kernels only")
+    variant: str = option("", "experiment's name for several options at once; empty is none", weights=False)
 
     def __post_init__(self) -> None:
         """Refuses values that no run could use.
@@ -126,6 +123,7 @@ class RunConfig:
             ("global_batch", 1),
             ("evaluations", 1),
             ("draws", 1),
+            ("threads", 1),
             ("seed", 0),
         ):
             if getattr(self, name) < low:
@@ -270,19 +268,34 @@ def plain(config: Any) -> dict[str, Scalar]:
     return dict(asdict(config))
 
 
-def run_id(config: Any) -> str:
-    """Returns the id of a run: 12 hex digits of the SHA-256 of its config, independent of hardware and folder.
+def weights_config(config: RunConfig) -> RunConfig:
+    """Returns the config of what decides the weights: every other field at its default.
 
-    A field marked `later` counts only where it differs from its default, so that adding one leaves older ids, and with
-    them all runs that are done, as they were.
+    Of `views` it keeps "square", because `val`, by which weights are selected, is then seen as a square too.
     """
+    others = {item.name: item.default for item in fields(config) if not item.metadata["weights"]}
+    return replace(config, **{**others, "views": "square"} if config.views == "square" else others)
+
+
+def run_id(config: RunConfig) -> str:
+    """Returns the id of a run: 12 hex digits of the SHA-256 of what decides its weights.
+
+    Neither the experiment nor what is measured later, hardware or folder is part of it. Fields at their default are
+    left out, so that a new field leaves all ids as they were; a default must therefore never change its meaning.
+    """
+    chosen, text_of = weights_config(config), get_type_hints(RunConfig)
     counted = {
-        item.name: getattr(config, item.name)
-        for item in fields(config)
-        if not (item.metadata.get("later") and getattr(config, item.name) == item.default)
+        item.name: _canonical(getattr(chosen, item.name), text_of[item.name])
+        for item in fields(chosen)
+        if getattr(chosen, item.name) != item.default
     }
     text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical(value: Scalar, kind: Any) -> Scalar:
+    """Returns a number of a float field as a float, so that 1 and 1.0 have one id."""
+    return float(value) if isinstance(value, int) and float in (kind, *get_args(kind)) else value
 
 
 def parse_scalar(name: str, text: str, kind: Any) -> Scalar:

@@ -10,7 +10,9 @@ from typing import Any
 
 from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.config import RUN, Launch, RunConfig, Scalar, UserError, run_id
-from vision_repro.store.runs import RunFolder, TableSpec
+from vision_repro.store.measurements import Measurement, wanted
+from vision_repro.store.runs import RUNS, RunFolder
+from vision_repro.store.table import TableSpec
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,26 @@ class Plan:
         return (*self.upstream, *self.runs)
 
     @property
+    def unique(self) -> tuple[RunConfig, ...]:
+        """The runs to train, each id once, after what it needs."""
+        return tuple({run_id(run): run for run in reversed(self.all)}.values())[::-1]
+
+    @property
+    def measurements(self) -> dict[str, tuple[Measurement, ...]]:
+        """What is measured of each run, by its id: what its rows of the table ask for; upstream nothing is."""
+        found: dict[str, dict[Measurement, None]] = {run_id(run): {} for run in self.upstream}
+        for run in self.runs:
+            found.setdefault(run_id(run), {}).update(dict.fromkeys(wanted(run)))
+        return {name: tuple(each) for name, each in found.items()}
+
+    @property
+    def store(self) -> Path:
+        """The folder of all runs, which experiments share."""
+        return Path(self.launch.out) / RUNS
+
+    @property
     def root(self) -> Path:
-        """The folder of the experiment."""
+        """The folder of the experiment's tables and figures."""
         return Path(self.launch.out) / self.experiment.name
 
     @property
@@ -89,7 +109,7 @@ class Plan:
 
     def folder(self, config: RunConfig) -> RunFolder:
         """Returns the folder of a run."""
-        return RunFolder(self.root / "runs", config)
+        return RunFolder(self.store, config)
 
     @property
     def spec(self) -> TableSpec:
@@ -97,24 +117,30 @@ class Plan:
         return TableSpec(self.experiment.name, self.preset_name, self.experiment.settings)
 
 
-def grid(experiment: Experiment, name: str, preset: Preset) -> tuple[RunConfig, ...]:
+def grid(experiment: Experiment, name: str, preset: Preset, arithmetic: str = "fp32") -> tuple[RunConfig, ...]:
     """Returns the runs of a preset: seed by seed, so that an early stop leaves whole seeds."""
-    return linked(experiment, name, preset)[0]
+    return linked(experiment, name, preset, arithmetic)[0]
 
 
-def linked(experiment: Experiment, name: str, preset: Preset) -> tuple[tuple[RunConfig, ...], tuple[RunConfig, ...]]:
-    """Returns the runs of a preset, and the runs that must be done before them, each once and after what it needs."""
+def linked(
+    experiment: Experiment, name: str, preset: Preset, arithmetic: str = "fp32"
+) -> tuple[tuple[RunConfig, ...], tuple[RunConfig, ...]]:
+    """Returns the runs of a preset, and the runs that must be done before them, each once and after what it needs.
+
+    `arithmetic` is what `--precision=auto` stands for on the device at hand. Points of the grid that differ only in
+    what they measure share a run.
+    """
     found: dict[str, RunConfig] = {}
-    runs = tuple(_link(experiment, name, run, found) for run in _points(experiment, name, preset))
+    runs = tuple(_link(experiment, name, run, arithmetic, found) for run in _points(experiment, name, preset))
     ids = {run_id(run) for run in runs}
     return runs, tuple(run for key, run in found.items() if key not in ids)
 
 
-def _link(experiment: Experiment, name: str, run: RunConfig, found: dict[str, RunConfig]) -> RunConfig:
-    """Returns `run` with the ids of what it needs; puts that, linked itself, into `found`."""
+def _link(experiment: Experiment, name: str, run: RunConfig, arithmetic: str, found: dict[str, RunConfig]) -> RunConfig:
+    """Returns `run` with its arithmetic and the ids of what it needs; puts that, linked itself, into `found`."""
 
     def need(other: RunConfig) -> str:
-        other = _link(experiment, name, replace(other, experiment=experiment.name), found)
+        other = _link(experiment, name, other, arithmetic, found)
         found.setdefault(run_id(other), other)
         return run_id(other)
 
@@ -128,7 +154,7 @@ def _link(experiment: Experiment, name: str, run: RunConfig, found: dict[str, Ru
         run = replace(run, weights=RUN + need(first))
     if asked.lr is None and not asked.lr_from:
         run = replace(run, lr_from=" ".join(need(other) for other in experiment.lr_candidates(name, asked)))
-    return run
+    return replace(run, precision=arithmetic) if run.precision == "auto" else run
 
 
 def _points(experiment: Experiment, name: str, preset: Preset) -> list[RunConfig]:
@@ -139,7 +165,7 @@ def _points(experiment: Experiment, name: str, preset: Preset) -> list[RunConfig
         chosen: dict[str, Any] = dict(zip(names, values, strict=True))
         if seed is not None:
             chosen["seed"] = seed
-        run = replace(preset.base, experiment=experiment.name, **chosen)
+        run = replace(preset.base, **chosen)
         if not preset.skip(run):
             runs.append(experiment.fill_defaults(name, run))
             if runs[-1].variant:

@@ -25,7 +25,7 @@ from vision_repro.data import decoded
 from vision_repro.data.batches import Decoding
 from vision_repro.data.streamed import StreamedData
 from vision_repro.files.listing import Listing, scan
-from vision_repro.store.runs import DiskFullError
+from vision_repro.store.atomic import DiskFullError
 
 # workers are forked by torch, whatever threads other tests left behind
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -20,7 +20,7 @@ from vision_repro.conclude import conclude_trial
 from vision_repro.config import plain, run_id
 from vision_repro.experiment import grid
 from vision_repro.search.sweep_file import grid_text
-from vision_repro.store.runs import table_csv
+from vision_repro.store.table import table_csv
 
 ROOT = Path(__file__).parents[2]
 TINY = (

@@ -15,7 +15,7 @@ import pytest
 
 from vision_repro.store import lease
 from vision_repro.store.lease import Lease
-from vision_repro.store.runs import Lock
+from vision_repro.store.lock import Lock
 
 
 def forked(work: Callable[[], bool]) -> int:

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from vision_repro.config import RunConfig, UserError
-from vision_repro.store.runs import DiskFullError, Lock, RunFolder, TableSpec, table_csv, write_atomic
+from vision_repro.store.atomic import DiskFullError, write_atomic
+from vision_repro.store.lock import Lock
+from vision_repro.store.runs import RunFolder
+from vision_repro.store.table import TableSpec, table_csv
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

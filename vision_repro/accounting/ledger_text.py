@@ -9,7 +9,7 @@ from vision_repro.accounting.devices import devices, matching
 from vision_repro.accounting.ledger import Entry, Planned, entries
 from vision_repro.accounting.ledger_lines import LEDGER_NAME, Line, lines, to_csv
 from vision_repro.published.check import markdown_table
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 TOLERANCE = 0.01
 """Largest difference between the accountant's forward FLOPs and torch's counter, as a fraction, that is not told."""

@@ -19,7 +19,8 @@ from vision_repro.analysis.changes import BEYOND, NOISE, SAME, UNMEASURED, Chang
 from vision_repro.analysis.facts import config_facts, differing, provenance_facts
 from vision_repro.analysis.table import Table
 from vision_repro.config import UserError, describe, nearest, option, parse_options
-from vision_repro.store.runs import TABLE_NAME, write_atomic
+from vision_repro.store.atomic import write_atomic
+from vision_repro.store.table import TABLE_NAME
 
 CLOSEST = 5
 """How many numbers within noise are shown."""

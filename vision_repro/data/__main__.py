@@ -128,7 +128,7 @@ def _save(picture: Any, file: Path) -> None:
     """Writes a picture whole or not at all, and says where."""
     import io
 
-    from vision_repro.store.runs import write_atomic
+    from vision_repro.store.atomic import write_atomic
 
     if picture is None:
         return

@@ -26,7 +26,7 @@ from torch import Tensor
 from vision_repro.config import UserError
 from vision_repro.data.batches import Decoding, in_workers
 from vision_repro.files.encoded import Encoded
-from vision_repro.store.runs import DiskFullError
+from vision_repro.store.atomic import DiskFullError
 
 SHARD = 1024  # images
 _FORMAT = 1  # raise it when decoding changes, so that older shards are left alone

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from vision_repro.config import UserError
 from vision_repro.data.batches import Indices, Read, in_workers
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 _PIECE = 256  # images a worker looks at in one go
 

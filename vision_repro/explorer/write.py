@@ -211,7 +211,7 @@ def write(options: Options) -> Path:
         UserError: as `content`, or if the file cannot be written.
     """
     from vision_repro.explorer.html import render
-    from vision_repro.store.runs import write_atomic
+    from vision_repro.store.atomic import write_atomic
 
     path = options.page
     shown = content(options)

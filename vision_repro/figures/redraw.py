@@ -19,7 +19,8 @@ from vision_repro.analysis.table import Table
 from vision_repro.config import RunConfig, UserError, construct, nearest
 from vision_repro.figures.style import save
 from vision_repro.figures.venues import DEFAULT, Venue, on_page, page
-from vision_repro.store.runs import TABLE_NAME, write_atomic
+from vision_repro.store.atomic import write_atomic
+from vision_repro.store.table import TABLE_NAME
 
 CAPTION = "caption.txt"
 

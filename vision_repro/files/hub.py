@@ -13,7 +13,7 @@ from typing import Any
 
 from vision_repro.config import UserError
 from vision_repro.files.download import megabytes
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 _SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from vision_repro.config import UserError, describe, option, parse_single
 from vision_repro.launch import slurm
-from vision_repro.store.runs import Lock
+from vision_repro.store.lock import Lock
 from vision_repro.training import tracking
 from vision_repro.training.device import cores, cpu_has_bf16, processor
 from vision_repro.training.provenance import ROOT

@@ -24,8 +24,10 @@ from multiprocessing.context import ForkProcess
 from typing import Any
 
 from vision_repro.config import Launch, RunConfig, UserError, run_id
-from vision_repro.store.runs import DiskFullError, Lock, RunFolder
+from vision_repro.store.atomic import DiskFullError
+from vision_repro.store.lock import Lock
 from vision_repro.training import signals
+from vision_repro.training.context import RunContext
 from vision_repro.training.device import cores
 
 Event = Callable[[RunConfig, dict[str, Any]], None]
@@ -42,8 +44,8 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def workers(launch: Launch, accelerator: str) -> int:
-    """Returns how many runs go at the same time: `--jobs`, else one a device on GPUs and one a core on a CPU."""
+def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:
+    """Returns how many runs go at the same time: `--jobs`, else one a device on GPUs, and `threads` cores on a CPU."""
     if launch.jobs:
         return launch.jobs
     room = cores()
@@ -51,7 +53,7 @@ def workers(launch: Launch, accelerator: str) -> int:
         import torch
 
         room = torch.cuda.device_count()
-    return max(1, room // launch.devices)
+    return max(1, room // (launch.devices * (1 if accelerator == "gpu" else threads)))
 
 
 @dataclass
@@ -88,10 +90,14 @@ class Pool:
     """Carries out runs, several at a time, each under its folder's lock."""
 
     def __init__(
-        self, launch: Launch, accelerator: str, place: Callable[[RunConfig, Callable[..., None]], Any], event: Event
+        self,
+        launch: Launch,
+        accelerator: str,
+        context: Callable[[RunConfig, Callable[..., None]], RunContext],
+        event: Event,
     ) -> None:
-        """Takes what makes a run's `RunContext` and who hears of progress (`event(config, message)`)."""
-        self.launch, self.accelerator, self.place, self.event = launch, accelerator, place, event
+        """Takes what makes a run's context and who hears of progress (`event(config, message)`)."""
+        self.launch, self.accelerator, self.context, self.event = launch, accelerator, context, event
         self.size = workers(launch, accelerator)
         self.jobs: list[Job] = []
         self.failures: list[Failure] = []
@@ -102,7 +108,6 @@ class Pool:
     def run(
         self,
         configs: Sequence[RunConfig],
-        folder: Callable[[RunConfig], RunFolder],
         more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
     ) -> list[Failure]:
         """Carries out all runs, each after those it needs; returns those that failed.
@@ -120,7 +125,7 @@ class Pool:
         try:
             signals.on_ask(self._pass_on)
             while self._any(waiting, more) or self.jobs:
-                held = self._fill(waiting, folder)
+                held = self._fill(waiting)
                 if signals.asked():
                     self._pass_on()  # again: to those that were starting when the signal came
                     if not self.jobs:
@@ -128,7 +133,7 @@ class Pool:
                 if self.jobs:
                     self._listen(timeout=1.0 if held else None)
                 elif held:
-                    self._await_other(held[0], folder)
+                    self._await_other(held[0])
             if self.stopped:
                 raise signals.Stopped
         finally:
@@ -158,16 +163,16 @@ class Pool:
         for job in self.jobs:
             _ask(job)
 
-    def _fill(self, waiting: deque[RunConfig], folder: Callable[[RunConfig], RunFolder]) -> list[RunConfig]:
+    def _fill(self, waiting: deque[RunConfig]) -> list[RunConfig]:
         """Starts runs while there is room; returns the runs that other processes hold, if there was room for them."""
         held = []
         for _ in range(len(waiting)):
             if len(self.jobs) >= self.size or signals.asked():
                 return []
             config = waiting.popleft()
-            place = folder(config)
-            if place.result() is not None:
-                self._pending.discard(place.id)
+            context = self.context(config, _silent)
+            if context.folder.outcome(context.wanted) is not None:
+                self._pending.discard(context.folder.id)
                 self.event(config, {"kind": "done"})
                 continue
             if self._lost & set(config.needs):
@@ -176,7 +181,7 @@ class Pool:
             if self._pending & set(config.needs):
                 waiting.append(config)
                 continue
-            lock = Lock(place.path)
+            lock = Lock(context.folder.path)
             if lock.acquire():
                 self._start(config, lock)
             else:
@@ -195,9 +200,9 @@ class Pool:
         self.failures.append(Failure(config, reason, user=False))
         self.event(config, {"kind": "failed", "reason": reason})
 
-    def _await_other(self, config: RunConfig, folder: Callable[[RunConfig], RunFolder]) -> None:
+    def _await_other(self, config: RunConfig) -> None:
         self.event(config, {"kind": "held"})
-        lock = Lock(folder(config).path)
+        lock = Lock(self.context(config, _silent).folder.path)
         while not signals.asked():
             if lock.acquire():
                 lock.release()
@@ -208,10 +213,12 @@ class Pool:
         used = {job.slot for job in self.jobs}
         job = Job(config, lock, next(slot for slot in range(self.size) if slot not in used))
         receive, send = multiprocessing.Pipe(duplex=False)
-        context = multiprocessing.get_context("fork")
-        address = _free_port() if self.launch.devices > 1 else 0
-        for rank in range(self.launch.devices):
-            process = context.Process(target=self._worker, args=(job, rank, address, send), daemon=False)
+        fork = multiprocessing.get_context("fork")
+        # What is trained already is measured by one process alone.
+        devices = 1 if self.context(config, _silent).folder.result() is not None else self.launch.devices
+        address = _free_port() if devices > 1 else 0
+        for rank in range(devices):
+            process = fork.Process(target=self._worker, args=(job, rank, devices, address, send), daemon=False)
             process.start()
             job.ranks.append(process)
         send.close()
@@ -265,28 +272,26 @@ class Pool:
         self.failures.append(Failure(job.config, reason, user=False))
         self.event(job.config, {"kind": "failed", "reason": reason})
 
-    def _worker(self, job: Job, rank: int, port: int, pipe: Connection) -> None:
+    def _worker(self, job: Job, rank: int, devices: int, port: int, pipe: Connection) -> None:
         """The life of one rank of one run, in its own process."""
         _die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _join_group(self.launch, rank, port, job.slot, self.accelerator)
+        _join_group(devices, rank, port, job.slot, self.accelerator)
         tell = pipe.send if rank == 0 else _silent
         with _log_to(job.lock.path.parent / ("log.txt" if rank == 0 else f"log-{rank}.txt")):
-            code = _carry_out(job.config, self.place, tell, cores() // (self.size * self.launch.devices))
+            code = _carry_out(job.config, self.context, tell)
         sys.stdout.flush()
         os._exit(code)
 
 
-def _carry_out(
-    config: RunConfig, place: Callable[..., Any], tell: Callable[[dict[str, Any]], None], threads: int
-) -> int:
+def _carry_out(config: RunConfig, context: Callable[..., RunContext], tell: Callable[[dict[str, Any]], None]) -> int:
     import torch
 
     from vision_repro.training import run
 
-    torch.set_num_threads(max(1, threads))
+    torch.set_num_threads(config.threads)
     try:
-        result = run.execute(config, place(config, lambda values: tell({"kind": "step", **values})))
+        result = run.execute(config, context(config, lambda values: tell({"kind": "step", **values})))
     except signals.Stopped:
         tell({"kind": "stopped"})
         return signals.CODE
@@ -329,20 +334,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _join_group(launch: Launch, rank: int, port: int, slot: int, accelerator: str) -> None:
+def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str) -> None:
     """Tells this process its place in the group of ranks, and which GPUs its run may use."""
     if accelerator == "gpu":
         import torch
 
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
         names = visible.split(",")
-        first = slot * launch.devices % len(names)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + launch.devices])
-    if launch.devices > 1:
+        first = slot * devices % len(names)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + devices])
+    if devices > 1:
         os.environ |= {
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "WORLD_SIZE": str(launch.devices),
+            "WORLD_SIZE": str(devices),
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "NODE_RANK": "0",

@@ -17,14 +17,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vision_repro.config import Launch, RunConfig, UserError
+from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.experiment import Plan
+from vision_repro.launch import preflight
 from vision_repro.launch.batch_script import Request, options, script, shares
-from vision_repro.store.runs import write_atomic
-
-if TYPE_CHECKING:
-    from vision_repro.experiment import Plan
+from vision_repro.launch.progress import Progress
+from vision_repro.store.atomic import write_atomic
 
 OWN = ("engine", "partition", "tasks", "time_limit", "sbatch", "jobs", "wandb_report", "only")
 """Options of the command that a job gets no copy of."""
@@ -108,7 +108,11 @@ def command(planned: Plan, arguments: Sequence[str]) -> list[str]:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     module = spec.name if spec and spec.name.startswith("vision_repro.") else f"experiments.{planned.experiment.name}"
     kept = [item for item in arguments if _key(item) not in OWN]
-    return [sys.executable, "-m", module, *kept, "--engine=local", f"--jobs={max(1, planned.launch.jobs)}"]
+    words = ["--engine=local", f"--jobs={max(1, planned.launch.jobs)}"]
+    if planned.preset.shared.precision == "auto":
+        # The ids of the runs hold their arithmetic, so a node must use what was decided here.
+        words.append(f"--precision={planned.runs[0].precision}")
+    return [sys.executable, "-m", module, *kept, *words]
 
 
 def _key(token: str) -> str:
@@ -129,7 +133,8 @@ def do_runs(planned: Plan) -> tuple[int, bool]:
     Raises:
         UserError: for input that cannot be, or if SLURM refuses it; nothing is submitted then.
     """
-    waiting = {planned.folder(run).id: run for run in planned.all if planned.folder(run).result() is None}
+    preflight.check_data(planned)
+    waiting = {run_id(run): run for run in planned.unique if not _done(planned, run)}
     if not waiting:
         return 0, True
     check_commands()
@@ -153,10 +158,14 @@ def do_runs(planned: Plan) -> tuple[int, bool]:
             file=sys.stderr,
         )
         return 130, False
-    failed = [name for name, run in waiting.items() if planned.folder(run).result() is None]
+    failed = [name for name, run in waiting.items() if not _done(planned, run)]
     for name in failed:
         print(f"failed: run {name}: {_last_words(jobs, name)}", file=sys.stderr)
     return (1 if failed else 0), True
+
+
+def _done(planned: Plan, run: RunConfig) -> bool:
+    return planned.folder(run).outcome(planned.measurements[run_id(run)]) is not None
 
 
 def _live(jobs: Jobs) -> dict[str, tuple[str, str]]:
@@ -171,10 +180,8 @@ def _submit(planned: Plan, jobs: Jobs, runs: dict[str, RunConfig], after: tuple[
 
     The first level waits for the jobs `after`, each other one for the level before it.
     """
-    from vision_repro.launch import session
-
-    session.check(planned, list(runs.values()))
-    session.prepare(planned, list(runs.values()))
+    preflight.check(planned, list(runs.values()))
+    preflight.prepare(planned, list(runs.values()))
     launch = planned.launch
     gpus = launch.accelerator == "gpu" or (launch.accelerator == "auto" and has_gpus(launch.partition))
     numbers: list[str] = []
@@ -189,8 +196,6 @@ def _submit(planned: Plan, jobs: Jobs, runs: dict[str, RunConfig], after: tuple[
 
 def _follow(planned: Plan, jobs: Jobs, waiting: dict[str, RunConfig]) -> None:
     """Shows what gets done until no job of the experiment is left in the queue."""
-    from vision_repro.launch.session import Progress
-
     progress = Progress(planned, len(waiting))
     left, pause, idle, shown = dict(waiting), FIRST_PAUSE, 0, ""
     try:
@@ -198,7 +203,7 @@ def _follow(planned: Plan, jobs: Jobs, waiting: dict[str, RunConfig]) -> None:
             time.sleep(pause)
             pause = min(LAST_PAUSE, pause * 1.2)
             for name, run in list(left.items()):
-                if (result := planned.folder(run).result()) is not None:
+                if (result := planned.folder(run).outcome(planned.measurements[name])) is not None:
                     del left[name]
                     progress(run, {"kind": "done", "result": result})
             found = queue()

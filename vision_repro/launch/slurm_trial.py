@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vision_repro.config import UserError
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 from vision_repro.training import signals
 
 VARIABLE = "VISION_REPRO_TRIAL"

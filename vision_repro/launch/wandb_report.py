@@ -28,7 +28,8 @@ import yaml
 
 from vision_repro.accounting.ledger_lines import LEDGER_NAME
 from vision_repro.analysis.claims import VERDICTS
-from vision_repro.store.runs import TABLE_NAME, Lock
+from vision_repro.store.lock import Lock
+from vision_repro.store.table import TABLE_NAME
 from vision_repro.training.tracking import PROJECT, mode, public_address, quiet_settings
 
 TIMEOUT = 120.0

@@ -25,9 +25,8 @@ from vision_repro import probes
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError, nearest
 from vision_repro.probes.features import Frozen, in_order
+from vision_repro.store.measurements import IMAGES
 
-IMAGES = 128
-"""Test images that a probe sees, the first ones (as many as ViT, section D.7, averages over)."""
 MEASURES = ("measure", "measure_features", "measure_task", "measure_start", "measure_meter")
 
 
@@ -73,45 +72,42 @@ def check(wanted: Sequence[str], model: nn.Module, image_size: int) -> None:
             probe.check(model, image_size)
 
 
-def measure(wanted: Sequence[str], task: Any, module: Any, frozen: Frozen) -> dict[str, tuple[float, str]]:
-    """Returns what the probes find: in frozen features, in the task, or in float32 on the first test images.
+def measure(name: str, task: Any, module: Any, frozen: Frozen) -> dict[str, tuple[float, str]]:
+    """Returns what a probe finds: in frozen features, in the task, or in float32 on the first test images.
 
     Every rank computes the same, as all of them see the same images and features.
     """
-    probes = [find(name) for name in wanted]
+    probe = find(name)
     task.eval()
-    images = first_images(module, IMAGES) if any(hasattr(probe, "measure") for probe in probes) else None
     found: dict[str, tuple[float, str]] = {}
-    for probe in probes:
-        if hasattr(probe, "measure"):
-            found.update(probe.measure(task.model, images, task.normalise))
-        elif hasattr(probe, "measure_features"):
-            found.update(probe.measure_features(frozen.all(), module.classes))
-        elif hasattr(probe, "measure_task"):
-            found.update(probe.measure_task(task, module))
+    if hasattr(probe, "measure"):
+        found = probe.measure(task.model, first_images(module, IMAGES), task.normalise)
+    elif hasattr(probe, "measure_features"):
+        found = probe.measure_features(frozen.all(), module.classes)
+    elif hasattr(probe, "measure_task"):
+        found = probe.measure_task(task, module)
     return found
 
 
-def measure_start(wanted: Sequence[str], task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns what the probes with `measure_start` find before the first step; the state of the random numbers is kept.
+def measure_start(name: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
+    """Returns what a probe with `measure_start` finds before the first step; the state of the random numbers is kept.
 
     A run that is continued finds the same again, as its first weights follow from its seed.
     """
-    probes = [probe for name in wanted if hasattr(probe := find(name), "measure_start")]
-    if not probes:
+    probe = find(name)
+    if not hasattr(probe, "measure_start"):
         return {}
-    found: dict[str, tuple[float, str]] = {}
     # Of its own device only: the generators of all others would be woken up, and a warning written.
     with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []):
-        for probe in probes:
-            found.update(probe.measure_start(task, module))
+        found: dict[str, tuple[float, str]] = probe.measure_start(task, module)
     return found
 
 
-def measure_meter(wanted: Sequence[str], seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
-    """Returns what the probes with `measure_meter` make of the meter's seconds by phase."""
-    probes = [probe for name in wanted if hasattr(probe := find(name), "measure_meter")]
-    return {metric: found for probe in probes for metric, found in probe.measure_meter(seconds).items()}
+def measure_meter(name: str, seconds: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    """Returns what a probe with `measure_meter` makes of the meter's seconds by phase."""
+    probe = find(name)
+    found: dict[str, tuple[float, str]] = probe.measure_meter(seconds) if hasattr(probe, "measure_meter") else {}
+    return found
 
 
 def first(module: Any, split: str, count: int) -> Batch:

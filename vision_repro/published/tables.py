@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vision_repro.config import UserError, describe, option, parse_single
 from vision_repro.published.check import Table, to_csv, to_markdown
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 
 @dataclass(frozen=True)

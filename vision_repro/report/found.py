@@ -18,7 +18,7 @@ from vision_repro.analysis.intervals import Interval, describe
 from vision_repro.analysis.summary import SummaryRow, summarise
 from vision_repro.analysis.table import Table
 from vision_repro.config import UserError
-from vision_repro.store.runs import TABLE_NAME
+from vision_repro.store.table import TABLE_NAME
 
 MARK = ".vision-repro-report"
 """Stands in a folder that a report was written to, and may be replaced by the next."""

@@ -22,7 +22,7 @@ from vision_repro.report.claims import WORDS, Group, cost_text, counts_as_eviden
 from vision_repro.report.costs import CostTable, cost_tables
 from vision_repro.report.found import DOWNLOADS, MARK, Result, scan
 from vision_repro.report.pages import result_page
-from vision_repro.store.runs import disk_error
+from vision_repro.store.atomic import disk_error
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vision_repro.analysis.trials import Trial
 from vision_repro.config import Scalar, UserError
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 JOURNAL = "search.json"
 

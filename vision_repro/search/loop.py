@@ -16,10 +16,12 @@ from typing import Any
 
 from vision_repro.config import RunConfig, Scalar, UserError, run_id
 from vision_repro.experiment import Plan
-from vision_repro.launch import pool, session
+from vision_repro.launch import pool, preflight, session
+from vision_repro.launch.progress import Progress
 from vision_repro.search import suggest
 from vision_repro.search.journal import JOURNAL, Attempt, Journal
-from vision_repro.store.runs import Lock, RunFolder
+from vision_repro.store.lock import Lock
+from vision_repro.store.runs import RunFolder
 from vision_repro.training import device, ranks, signals
 
 
@@ -69,10 +71,10 @@ class Search:
     def __init__(self, space: Space, first: Plan, journal: Journal) -> None:
         self.space, self.first, self.journal = space, first, journal
         self.accelerator = device.resolve_accelerator(first.launch.accelerator)
-        self.places: dict[str, Callable[..., Any]] = {}
-        self.pool = pool.Pool(first.launch, self.accelerator, self._place, self._event)
+        self.contexts: dict[str, Callable[..., Any]] = {}
+        self.pool = pool.Pool(first.launch, self.accelerator, self._context, self._event)
         shown = replace(first, experiment=replace(first.experiment, settings=space.searched))
-        self.progress = session.Progress(shown, space.trials)
+        self.progress = Progress(shown, space.trials)
         self._again = [
             item for item in self.attempts if not self._settled(item) and item.state in ("running", "failed")
         ]
@@ -90,7 +92,7 @@ class Search:
         code = 0
         try:
             with signals.listening():
-                self.pool.run((), self.first.folder, self._more)
+                self.pool.run((), self._more)
                 code = signals.CODE if signals.asked() else 0
         except KeyboardInterrupt:
             code = 130
@@ -105,7 +107,7 @@ class Search:
 
     def _settled(self, item: Attempt) -> bool:
         """Takes over the result of a run that is done already; returns whether there is one."""
-        result = self._folder(item).result()
+        result = self._folder(item).outcome()
         if result is not None:
             item.state = "finished" if result["status"] == "ok" else "diverged"
             item.value = (result["metrics"].get(self.space.metric) or {}).get("value")
@@ -138,7 +140,7 @@ class Search:
             return None
         space = self.space
         # In a child: fitting a Gaussian process starts threads, which this process must not have when it forks.
-        found = session.in_child(lambda: suggest.suggest(space.spec, self.attempts, space.name, number))
+        found = preflight.in_child(lambda: suggest.suggest(space.spec, self.attempts, space.name, number))
         if found is None:
             return None
         self.attempts.append(Attempt(number, found, run_id(one_run(space.planned(found)))))
@@ -147,17 +149,17 @@ class Search:
     def _prepared(self, item: Attempt) -> list[RunConfig]:
         """Returns the runs of a trial that are to do, after everything about them was checked and read."""
         planned = self.space.planned(item.parameters)
-        waiting = [run for run in planned.all if planned.folder(run).result() is None]
-        session.check(planned, waiting)
+        waiting = [run for run in planned.unique if not session.is_done(planned, run)]
+        preflight.check(planned, waiting)
         fresh = [run for run in waiting if (run.dataset, run.image_size, run.seed) not in self._read]
-        session.prepare(planned, fresh)
+        preflight.prepare(planned, fresh)
         self._read |= {(run.dataset, run.image_size, run.seed) for run in fresh}
-        places = session.context_maker(planned, waiting, self.accelerator)
-        self.places |= {run_id(run): places for run in waiting}
+        contexts = session.context_maker(planned, self.accelerator)
+        self.contexts |= {run_id(run): contexts for run in waiting}
         return waiting
 
-    def _place(self, run: RunConfig, report: Callable[..., None]) -> Any:
-        return self.places[run_id(run)](run, report)
+    def _context(self, run: RunConfig, report: Callable[..., None]) -> Any:
+        return self.contexts[run_id(run)](run, report)
 
     def _event(self, run: RunConfig, message: dict[str, Any]) -> None:
         """Hears of a run: notes what it measured or how it ended, and stops what is behind the others."""

@@ -27,7 +27,8 @@ from vision_repro.config import Launch, RunConfig, Scalar, UserError, describe, 
 from vision_repro.experiment import Plan
 from vision_repro.launch import wandb_report
 from vision_repro.search.sweep_file import Sweep, read
-from vision_repro.store.runs import TABLE_NAME, TableSpec, table_csv, write_atomic
+from vision_repro.store.atomic import write_atomic
+from vision_repro.store.table import TABLE_NAME, TableSpec, table_csv
 from vision_repro.training.device import quiet_threads
 
 TRIALS_NAME = "trials.csv"

@@ -17,7 +17,7 @@ import yaml
 
 from vision_repro.config import UserError
 from vision_repro.experiment import Experiment
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,32 @@ def folder_of(run: str, beside: RunFolder) -> RunFolder:
         return RunFolder(beside.path.parent, construct(RunConfig, yaml.safe_load(file.read_text())))
     except OSError:
         raise UserError(
-            f'run "{run}" is not under "{beside.path.parent}": give the id of a run of the same experiment and --out.'
+            f'run "{run}" is not under "{beside.path.parent}": give the id of a run that is there, or another --out.'
         ) from None
 
 
 def weights_of(config: RunConfig, folder: RunFolder) -> Path:
-    """Returns the file of the weights that a run starts from.
+    """Returns the file of the weights that a run starts from, after its seal was checked.
 
     Raises:
-        UserError: if the run that should have left them is not there.
+        UserError: if the run that should have left them is not there or not done, or the file is damaged.
     """
     assert config.weights_run is not None
-    return folder_of(config.weights_run, folder).path / "weights.ckpt"
+    return folder_of(config.weights_run, folder).weights()
+
+
+def check_data(folder: RunFolder, dataset: str, fingerprint: str) -> None:
+    """Checks that a trained run was trained on the data that are here now.
+
+    Raises:
+        UserError: if other data have the same name now.
+    """
+    result = folder.result() or {}
+    if result.get("data_sha256") not in (None, fingerprint):
+        raise UserError(
+            f'The data set "{dataset}" has the fingerprint {fingerprint[:12]} now, but run {folder.id} was trained on '
+            f"data with {str(result['data_sha256'])[:12]}: bring the old data back, or set another --out for the new."
+        )
 
 
 def _result(run: str, folder: RunFolder) -> dict[str, Any]:

@@ -1,71 +1,32 @@
-"""Run folders and the table: what was measured, written once and atomically.
+"""The store: one folder a run, named by the run's id, which experiments share.
 
 A run folder holds `config.yaml`, `provenance.json`, `metrics.csv` (the learning curve), `weights.ckpt` (the tested
-weights) and last of all `result.json`: a run whose `result.json` stands is done.
+weights), `result.json` (a run whose result is there is trained) and `measurements/` (what was read from the weights).
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import errno
-import fcntl
 import io
-import json
-import os
-import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
-from vision_repro.config import RunConfig, UserError, plain, run_id
-from vision_repro.store.lease import Lease
+from vision_repro.config import RunConfig, UserError, plain, run_id, weights_config
+from vision_repro.store.atomic import write_atomic
+from vision_repro.store.measurements import Measurement, Metrics, cells, diverged_metrics, wanted
+from vision_repro.store.seals import check_file, read_sealed, sealed
 
-TABLE_NAME = "table.csv"
+WEIGHTS = "weights.ckpt"
 PICTURES = "pictures.npz"
-
-
-class DiskFullError(UserError):
-    """No space is left where results are written; no further run can finish."""
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: a reader, or a killed writer, never leaves half of it.
-
-    Raises:
-        DiskFullError: if the disk is full.
-        UserError: if the folder cannot be written.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    # The machine's name too: on a network file system two machines may write at once.
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise disk_error(path, error) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def disk_error(path: Path, error: OSError) -> UserError:
-    """Returns the sentence for a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError(f'The disk of "{path.parent}" is full: free some space, or set --out, and start again.')
-    return UserError(f'"{path}" cannot be written ({error.strerror}): expected a folder you may write to; set --out.')
+RUNS = "runs"
+"""Folder of all runs below `--out`."""
 
 
 class RunFolder:
-    """The folder of one run under `root`, named by the run's id."""
+    """The folder of one run under `root`. Several configs share it if they differ only in what they measure."""
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         self.config = config
@@ -73,144 +34,100 @@ class RunFolder:
         self.path = root / self.id
 
     def open(self) -> None:
-        """Makes the folder and its `config.yaml`, or checks the one that stands.
+        """Makes the folder and its `config.yaml`, or checks the one that is there.
 
         Raises:
             UserError: if the folder belongs to another config, or cannot be written.
         """
-        file = self.path / "config.yaml"
+        file, mine = self.path / "config.yaml", plain(weights_config(self.config))
         if not file.exists():
-            write_atomic(file, yaml.safe_dump(plain(self.config), sort_keys=False))
+            write_atomic(file, yaml.safe_dump(mine, sort_keys=False))
             return
         try:
             found = yaml.safe_load(file.read_text())
         except (yaml.YAMLError, UnicodeDecodeError):
             found = None
-        if found != plain(self.config):
+        # A field that came later is at its default in a config that has it not.
+        if not isinstance(found, dict) or {**plain(RunConfig()), **found} != mine:
             raise UserError(f'"{file}" is not the config of run {self.id}: move that folder away or set another --out.')
 
     def result(self) -> dict[str, Any] | None:
-        """Returns the result of a finished run, `None` for any other.
+        """Returns the result of a trained run, `None` for any other.
 
         Raises:
-            UserError: if the file that stands is not this run's result.
+            UserError: if the file is not this run's result, or was changed after it was written.
         """
         file = self.path / "result.json"
         try:
-            found = json.loads(file.read_text())
-            if found["run"] == self.id and isinstance(found["metrics"], dict):
-                return dict(found)
+            found = read_sealed(file, f"the result of run {self.id}")
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise UserError(f'"{file}" is not the result of run {self.id}: remove that folder and start again.')
+        if found.get("run") != self.id or not isinstance(found.get("metrics"), dict):
+            raise UserError(f'"{file}" is not the result of run {self.id}: remove that folder and start again.')
+        return found
 
-    def finish(self, status: str, metrics: Mapping[str, tuple[float | None, str]], facts: Mapping[str, Any]) -> None:
+    def finish(self, status: str, metrics: Metrics, facts: Mapping[str, Any]) -> None:
         """Writes `result.json`: status (`ok`, `diverged`), metric -> (value, unit), facts that trace the numbers."""
-        rows = {name: {"value": value, "unit": unit} for name, (value, unit) in metrics.items()}
-        result = {"run": self.id, "status": status, **facts, "metrics": rows}
-        write_atomic(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+        result = {"run": self.id, "status": status, **facts, "metrics": cells(metrics)}
+        write_atomic(self.path / "result.json", sealed(result))
 
+    def weights(self) -> Path:
+        """Returns the file of the tested weights, checked against its seal.
 
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-class Lock:
-    """An advisory lock on a folder that the system releases when its holder ends, however it ends.
-
-    On a file system without locks, whoever waits for it has it at once, and who does not wait gets a lease (`lease`):
-    what is written under it must be right without it too.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / ".lock"
-        self._file: IO[str] | None = None
-        self._lease: Lease | None = None
-
-    def acquire(self, *, wait: bool = False) -> bool:
-        """Takes the lock; returns False if another process holds it and `wait` is False."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
-        except OSError as error:
-            raise disk_error(self.path, error) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            self.release()
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise disk_error(self.path, error) from None
-            if not wait:
-                self._lease = Lease(self.path.parent)
-                if not self._lease.acquire():
-                    self.release()
-                    return False
-        return True
-
-    def release(self) -> None:
-        """Gives the lock back."""
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> Lock:
-        self.acquire(wait=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """What heads a table: the experiment, its preset and the config fields that make a setting."""
-
-    experiment: str
-    preset: str
-    settings: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in order."""
-        return ("experiment", "preset", "run", *self.settings, "seed", "status", "metric", "value", "unit")
-
-
-def table_csv(spec: TableSpec, folders: Iterable[RunFolder]) -> str:
-    """Returns the tidy table of all finished runs as CSV, one measured number a row; a missing value is `nan`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(spec.columns)
-    for folder in folders:
-        result = folder.result()
+        Raises:
+            UserError: if the run is not trained, or the file is not the one that it left.
+        """
+        result, file = self.result(), self.path / WEIGHTS
         if result is None:
-            continue
-        config = plain(folder.config)
-        head = [spec.experiment, spec.preset, folder.id, *(config[name] for name in spec.settings), config["seed"]]
-        for name, cell in result["metrics"].items():
-            value = "nan" if cell["value"] is None else repr(float(cell["value"]))
-            writer.writerow([*head, result["status"], name, value, cell["unit"]])
-    return text.getvalue()
+            raise UserError(f'run "{self.id}" is not done yet: carry it out before the runs that need it.')
+        check_file(file, result.get("weights_sha256"))
+        return file
 
+    def measurement(self, which: Measurement) -> dict[str, Any] | None:
+        """Returns the metrics of a measurement, metric -> {"value": ..., "unit": ...}; `None` if it is not there.
 
-def write_table(path: Path, spec: TableSpec, folders: Iterable[RunFolder]) -> None:
-    """Writes the table, again until it is that of the folders.
+        Raises:
+            UserError: if the file is not that measurement of this run, or was changed after it was written.
+        """
+        file = self.path / "measurements" / which.file
+        try:
+            found = read_sealed(file, f"the measurement {which.name} of run {self.id}")
+        except FileNotFoundError:
+            return None
+        if found.get("run") != self.id or found.get("options") != dict(which.options):
+            raise UserError(f'"{file}" is not the measurement {which.name} of run {self.id}: remove it, start again.')
+        return dict(found["metrics"])
 
-    Two processes that finish runs at once may each write a table without the other's row where there are no locks; the
-    one that writes last reads once more, so that the row is lost in neither.
-    """
-    chosen = list(folders)
-    text = ""
-    while (found := table_csv(spec, chosen)) != text:
-        text = found
-        write_atomic(path, text)
+    def add(self, which: Measurement, metrics: Metrics, facts: Mapping[str, Any]) -> None:
+        """Writes a measurement of this run's weights."""
+        content = {"run": self.id, "measurement": which.name, "options": dict(which.options), **facts}
+        write_atomic(self.path / "measurements" / which.file, sealed({**content, "metrics": cells(metrics)}))
+
+    def missing(self, which: Sequence[Measurement] | None = None) -> tuple[Measurement, ...]:
+        """Returns which of the measurements are not there yet; None is what the config asks for.
+
+        Nothing is asked of a diverged run.
+        """
+        result = self.result()
+        if result is not None and result["status"] != "ok":
+            return ()
+        return tuple(item for item in self._asked(which) if self.measurement(item) is None)
+
+    def outcome(self, which: Sequence[Measurement] | None = None) -> dict[str, Any] | None:
+        """Returns the result with all metrics of the measurements; `None` unless trained and measured."""
+        result = self.result()
+        if result is None:
+            return None
+        if result["status"] != "ok":
+            return {**result, "metrics": {**cells(diverged_metrics(self.config)), **result["metrics"]}}
+        found = [self.measurement(item) for item in self._asked(which)]
+        if None in found:
+            return None
+        metrics = {name: cell for part in found if part for name, cell in part.items()}
+        return {**result, "metrics": {**metrics, **result["metrics"]}}
+
+    def _asked(self, which: Sequence[Measurement] | None) -> Sequence[Measurement]:
+        return wanted(self.config) if which is None else which
 
 
 def curve_csv(rows: Sequence[Mapping[str, float | int]]) -> str:

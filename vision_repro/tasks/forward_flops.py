@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vision_repro.accounting.architectures import counted
 from vision_repro.config import RunConfig
-from vision_repro.store.runs import write_atomic
+from vision_repro.store.atomic import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

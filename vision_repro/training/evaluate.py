@@ -1,87 +1,118 @@
-"""What a run measures of its weights once training is over; the only context that looks at `test`."""
+"""What is measured of the weights of a run: accuracy, few-shot accuracy and probes; the only place that uses `test`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 
+from vision_repro.accounting import ledger
 from vision_repro.config import RunConfig
 from vision_repro.datasets import conventions
 from vision_repro.probes import named
 from vision_repro.probes.features import Frozen, in_order
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
+from vision_repro.store.measurements import ACCURACY, FEW_SHOT, Measurement, Metrics
 from vision_repro.tasks.classifier import Classifier
 from vision_repro.tasks.task import Task
+from vision_repro.training.meter import PHASES
 from vision_repro.training.recorder import Recorder
 
 _UNITS = {"val_accuracy": "fraction", "val_correct": "fraction"}
 _CLASSIFYING = ("supervised", "mean-colour", "downsized")
 
 
-def check_shots(config: RunConfig, module: Any) -> None:
+class Evaluation:
+    """The weights of a run, ready to be measured; what several measurements need is computed once.
+
+    `start` are the metrics of the probes that looked at the weights before the first step, by probe; `classifies` is
+    whether the model's head was trained for the classes of the data.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        trainer: Trainer,
+        task: Task,
+        module: Any,
+        folder: Path,
+        classifies: bool,
+        start: Mapping[str, Metrics],
+    ) -> None:
+        self.config, self.trainer, self.task, self.module = config, trainer, task.eval(), module
+        self.folder, self.classifies, self.start = folder, classifies, start
+        self._frozen: dict[str, Frozen] = {}
+        task.to(trainer.strategy.root_device)
+
+    def frozen(self, views: str) -> Frozen:
+        """Returns the frozen features of all splits, of `test` with these views."""
+        self.module.views = views
+        return self._frozen.setdefault(views, Frozen(self.trainer, self.task, self.module))
+
+
+def check_shots(which: Sequence[Measurement], config: RunConfig, module: Any) -> None:
     """Raises UserError, before anything is trained, if `val` has too few images for the few-shot probe."""
-    if config.shot_counts:
-        draw_shots(module.labels("val"), module.classes, max(config.shot_counts), draw=0, seed=config.seed)
+    shots = [int(str(item.option("shots"))) for item in which if item.name == FEW_SHOT]
+    if shots:
+        draw_shots(module.labels("val"), module.classes, max(shots), draw=0, seed=config.seed)
 
 
-def _few_shot(config: RunConfig, frozen: Frozen, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns the mean few-shot accuracy over the draws for each number of shots.
+def measure_start(which: Sequence[Measurement], task: Task, module: Any) -> dict[str, Metrics]:
+    """Returns what the probes find that look at the weights before the first step, by probe."""
+    names = [item.name for item in which if item.name not in (ACCURACY, FEW_SHOT)]
+    return {name: named.measure_start(name, task, module) for name in names}
+
+
+def measure(which: Measurement, at: Evaluation) -> Metrics:
+    """Returns the metrics of one measurement. Every rank must call it, and finds the same."""
+    views = str(which.option("views"))
+    if which.name == ACCURACY:
+        return _accuracy(at, views) if at.classifies else {}
+    if which.name == FEW_SHOT:
+        return _few_shot(which, at, views)
+    frozen = at.frozen(views)
+    seconds = {} if (cost := ledger.read_cost(at.folder)) is None else {x: cost[f"{x}_seconds"] for x in PHASES}
+    return {
+        **named.measure(which.name, at.task, at.module, frozen),
+        **at.start.get(which.name, {}),
+        **named.measure_meter(which.name, seconds),
+    }
+
+
+def _accuracy(at: Evaluation, views: str) -> Metrics:
+    """Returns top-1 accuracy on `test`, and what else is usual for the data set."""
+    assert isinstance(at.task, Classifier)
+    at.module.views = views
+    at.trainer.test(at.task, datamodule=at.module, verbose=False)
+    accuracy = at.task.accuracy(at.module.expected("test"))
+    found, labels = in_order(at.trainer.world_size, at.task.predictions()).unbind(1)
+    usual = conventions.of_predictions(at.config.dataset, at.module, found, labels)
+    return {"test_accuracy": (accuracy, "fraction"), **usual}
+
+
+def _few_shot(which: Measurement, at: Evaluation, views: str) -> Metrics:
+    """Returns the mean few-shot accuracy over the draws.
 
     Deviation: the few labelled images come from `val`, which no gradient has seen, instead of another data set's
     training images; the data sets of the small presets have no downstream partner.
     """
-    if not config.shot_counts:
-        return {}
-    pool, pool_labels = frozen.of("val")
-    features, labels = frozen.of("test")
-    found = few_shot_accuracy(
-        pool,
-        pool_labels,
-        features,
-        labels,
-        classes=module.classes,
-        shots=config.shot_counts,
-        draws=config.draws,
-        seed=config.seed,
-    )
-    return {f"few_shot_{shots}": (sum(values) / len(values), "fraction") for shots, values in found.items()}
+    shots, draws = (int(str(which.option(name))) for name in ("shots", "draws"))
+    frozen = at.frozen(views)
+    (values,) = few_shot_accuracy(
+        *frozen.of("val"),
+        *frozen.of("test"),
+        classes=at.module.classes,
+        shots=(shots,),
+        draws=draws,
+        seed=at.config.seed,
+    ).values()
+    return {f"few_shot_{shots}": (sum(values) / len(values), "fraction")}
 
 
-def _accuracy(config: RunConfig, trainer: Trainer, task: Task, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns top-1 accuracy on `test`, and what else is usual for the data set."""
-    assert isinstance(task, Classifier)
-    trainer.test(task, datamodule=module, verbose=False)
-    accuracy = task.accuracy(module.expected("test"))
-    found, labels = in_order(trainer.world_size, task.predictions()).unbind(1)
-    return {
-        "test_accuracy": (accuracy, "fraction"),
-        **conventions.of_predictions(config.dataset, module, found, labels),
-    }
-
-
-def measure_run(
-    config: RunConfig, trainer: Trainer, task: Task, module: Any, recorder: Recorder, *, classifies: bool
-) -> dict[str, Any]:
-    """Returns the metrics of the selected weights on `test`; no accuracy unless the model `classifies` with them."""
-    if config.budget == "none":
-        task.to(trainer.strategy.root_device)
-        return {
-            **(_accuracy(config, trainer, task, module) if classifies else {}),
-            **_measure_features(config, trainer, task, module),
-        }
-    if config.select == "best":
-        task.model.load_state_dict(recorder.best["weights"])
-    supervised = config.objective == "supervised"
-    return {
-        **(_accuracy(config, trainer, task, module) if supervised else {}),
-        **_measure_training(config, recorder),
-        **_measure_features(config, trainer, task, module),
-    }
-
-
-def _measure_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
-    """Returns what the learning curve says of the selected weights."""
+def learning_metrics(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
+    """Returns what the learning curve says of the selected weights: the metrics on `val`, and the training loss."""
     last = recorder.curve[-1]
     values = recorder.best["values"] if config.select == "best" else last
     names = [name for name in last if name.startswith("val_")]
@@ -89,14 +120,3 @@ def _measure_training(config: RunConfig, recorder: Recorder) -> dict[str, tuple[
     loss = "hinge" if config.loss == "hinge" else loss
     of_val = {name: (values[name], _UNITS.get(name, loss)) for name in names}
     return {**of_val, "train_loss": (last["train_loss"], loss)}
-
-
-def _measure_features(config: RunConfig, trainer: Trainer, task: Task, module: Any) -> dict[str, Any]:
-    frozen = Frozen(trainer, task, module)
-    return {**_few_shot(config, frozen, module), **named.measure(config.probe_names, task, module, frozen)}
-
-
-def diverged_metrics(config: RunConfig) -> dict[str, tuple[None, str]]:
-    """Returns the metrics of a diverged run: named, without a value."""
-    names = ["test_accuracy", "val_accuracy", *(f"few_shot_{shots}" for shots in config.shot_counts)]
-    return {name: (None, "fraction") for name in names}

@@ -18,11 +18,12 @@ from lightning.pytorch.callbacks import Callback
 from vision_repro.accounting import energy
 from vision_repro.accounting.flops import training_flops
 from vision_repro.accounting.ledger import priced
+from vision_repro.config import RunConfig
 from vision_repro.tasks.forward_flops import Forward
 from vision_repro.training.device import processor
 
 if TYPE_CHECKING:
-    from vision_repro.training.recorder import RunContext
+    from vision_repro.training.context import RunContext
 
 PHASES = ("setup", "training", "evaluation")
 SAMPLE_SECONDS = 20.0
@@ -162,8 +163,8 @@ def meter_of(context: RunContext, *, tells: bool) -> Meter:
     return Meter(context.accelerator, counter)
 
 
-def cost(meter: Meter, context: RunContext, forward: Forward, images: int) -> dict[str, Any]:
-    """Returns the content of `cost.json`: what the run of `context` took to train on `images` images, and to evaluate.
+def cost(meter: Meter, config: RunConfig, context: RunContext, forward: Forward, images: int) -> dict[str, Any]:
+    """Returns the content of `cost.json`: what a run took to train on `images` images, and to evaluate.
 
     `utilisation` and `dollars` are by the table of devices as it is now; the ledger computes them again.
     """
@@ -176,7 +177,7 @@ def cost(meter: Meter, context: RunContext, forward: Forward, images: int) -> di
         "counted_over_measured": round(forward.counted / forward.measured, 6) if forward.measured else None,
         "device": torch.cuda.get_device_name() if context.accelerator == "gpu" else processor(),
         "devices": count,
-        "precision": context.precision,
+        "precision": config.precision,
         "device_hours": round(seconds * count / 3600, 6),
         **measured,
     }

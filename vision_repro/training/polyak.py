@@ -61,7 +61,7 @@ class PolyakAverage(Callback):
 
     @torch.no_grad()
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Puts the average in the context of the weights."""
+        """Puts the average in the place of the weights."""
         weights = averaged(pl_module)
         self._weights = [item.clone() for item in weights]
         torch._foreach_copy_(weights, self.average)

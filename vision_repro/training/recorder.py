@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from vision_repro.config import Launch, RunConfig
-from vision_repro.store.runs import RunFolder, disk_error
+from vision_repro.config import RunConfig, UserError
+from vision_repro.store import checkpoints
+from vision_repro.training.context import RunContext
 from vision_repro.training.tracking import Tracker
-
-Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where one run is carried out: folders, settings that name it, arithmetic, and who hears of its progress."""
-
-    folder: RunFolder
-    launch: Launch
-    cache: Path
-    settings: tuple[str, ...]
-    precision: str
-    why_precision: str
-    accelerator: str
-    report: Report
-    is_upstream: bool = False
-
-    @property
-    def tracked(self) -> bool:
-        """Whether the run is logged to W&B. A trial of a sweep is one W&B run: what comes before it has none."""
-        return self.launch.wandb != "off" and not (self.is_upstream and "WANDB_SWEEP_ID" in os.environ)
 
 
 class DivergedError(Exception):
@@ -67,11 +42,6 @@ class Recorder(Callback):
         self._save_due = False
 
     @property
-    def checkpoint(self) -> Path:
-        """The file a stopped run continues from."""
-        return self.context.folder.path / "last.ckpt"
-
-    @property
     def selected_step(self) -> int:
         """The step of the weights that are tested: 0 where nothing was trained."""
         if not self.curve:
@@ -79,11 +49,21 @@ class Recorder(Callback):
         return int(self.best["step"] if self.config.select == "best" else self.curve[-1]["step"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs: the curve and the best weights so far (plain types and tensors)."""
-        return {"curve": self.curve, "best": self.best}
+        """Returns what a resumed run needs: its id, the curve and the best weights so far (plain types, tensors)."""
+        return {"run": self.context.folder.id, "curve": self.curve, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the curve and the best weights of the checkpoint."""
+        """Takes up the curve and the best weights of the checkpoint.
+
+        Raises:
+            UserError: if it is the checkpoint of another run.
+        """
+        folder = self.context.folder
+        if state_dict.get("run") != folder.id:
+            raise UserError(
+                f'"{folder.path}" holds a checkpoint of run {state_dict.get("run")}, not of {folder.id}: remove its '
+                "last-*.ckpt and start again."
+            )
         self.curve, self.best = list(state_dict["curve"]), dict(state_dict["best"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -128,12 +108,5 @@ class Recorder(Callback):
         Raises:
             UserError: if it cannot be written.
         """
-        temporary = self.checkpoint.with_suffix(".partial")
-        try:
-            trainer.save_checkpoint(temporary)
-            if trainer.is_global_zero:
-                temporary.replace(self.checkpoint)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise disk_error(self.checkpoint, error) from None
+        checkpoints.save(self.context.folder.path, trainer.save_checkpoint, first=trainer.is_global_zero)
         self._saved, self._save_due = time.monotonic(), False

@@ -11,11 +11,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from vision_repro.config import RunConfig, plain
+from vision_repro.training.context import RunContext
 from vision_repro.training.signals import CODE
 
 PROJECT = "vision-repro"
@@ -62,26 +62,26 @@ def public_address(url: object) -> str:
 class Tracker:
     """One W&B run beside a training run, through Lightning's WandbLogger; silent on all ranks but the first."""
 
-    def __init__(self, config: RunConfig, run: str, folder: Path, settings: tuple[str, ...], enabled: bool) -> None:
+    def __init__(self, config: RunConfig, context: RunContext, *, enabled: bool) -> None:
         self.logger: Any = None
         if enabled and mode() != "disabled":
-            self._shield(lambda: self._start(config, run, folder, settings))
+            self._shield(lambda: self._start(config, context))
 
-    def _start(self, config: RunConfig, run: str, folder: Path, settings: tuple[str, ...]) -> None:
+    def _start(self, config: RunConfig, context: RunContext) -> None:
         from lightning.pytorch.loggers import WandbLogger
 
         values = plain(config)
-        setting = ", ".join(f"{name}={values[name]}" for name in settings)
+        setting = ", ".join(f"{name}={values[name]}" for name in context.settings)
         in_sweep = "WANDB_SWEEP_ID" in os.environ
         logger = WandbLogger(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             # A sweep owns the id of its runs; anywhere else the run's own id makes a second start continue it.
-            id=None if in_sweep else run,
+            id=None if in_sweep else context.folder.id,
             resume="allow",
             name=f"{setting}, seed={config.seed}",
-            group=config.experiment,
+            group=context.experiment,
             job_type=setting,
-            save_dir=str(folder),
+            save_dir=str(context.folder.path),
             mode=mode(),
             log_model=False,
             settings=quiet_settings(),
