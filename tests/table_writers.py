@@ -72,7 +72,7 @@ def faults(root: Path, configs: list[RunConfig], expected: set[int]) -> list[str
 
 def play(root: Path, chance: random.Random, locks: bool) -> list[str]:
     """Returns the faults of a round: eight runs end at once, one is killed, and it is done again."""
-    configs = [RunConfig(experiment="x", model="m", train_size=20 + number) for number in range(WRITERS)]
+    configs = [RunConfig(model="m", train_size=20 + number) for number in range(WRITERS)]
     children = {forked(root, configs, number): number for number in range(WRITERS)}
     victim = chance.choice(list(children))
     time.sleep(chance.uniform(0, 0.03))

@@ -4,18 +4,49 @@ import pytest
 
 from vision_repro.config import Launch, RunConfig, UserError, construct, nearest, parse_options, plain, run_id
 
+DEFAULTS: dict[str, object] = {
+    "augmentation": "none", "budget": "steps", "corrupted": 0.5, "dataset": "digits", "epochs": 0.0, "evaluations": 10,
+    "global_batch": 64, "grad_clip": 1.0, "image_size": 8, "l1": 0.0, "l2": 0.0, "loss": "softmax", "lr": None,
+    "lr_from": "", "model": "vit-64x4/2", "normalisation": "model", "objective": "supervised", "on_bad_image": "error",
+    "optimizer": "adamw", "polyak": 0.0, "precision": "auto", "seed": 0, "select": "best", "steps": 200, "threads": 1,
+    "train_on_val": False, "train_size": 1200, "warmup": 0.1, "weight_decay": 0.1, "weights": "",
+}  # fmt: skip
+"""Defaults of the fields that decide the weights. They are left out of ids: none may ever change."""
+MEASURING = {"shots": "7", "draws": 5, "probes": "knn", "views": "ten", "pretraining": "mae", "variant": "x"}
 
-def test_id_depends_on_every_field_and_on_nothing_else() -> None:
+
+def test_no_default_ever_changes() -> None:
+    deciding = {item.name: item.default for item in dataclasses.fields(RunConfig) if item.metadata["weights"]}
+    assert {name: deciding[name] for name in DEFAULTS} == DEFAULTS
+    assert all(type(deciding[name]) is type(value) for name, value in DEFAULTS.items())
+    others = {item.name for item in dataclasses.fields(RunConfig)} - set(deciding)
+    assert others == set(MEASURING)
+
+
+def test_ids_are_stable_across_versions() -> None:
+    # A changed id would orphan every finished run: change it only with a note in the changelog.
+    assert run_id(RunConfig()) == "44136fa355b3"
+    some = RunConfig(model="bit-r11x0.15", lr=1e-3, seed=3, augmentation="crop-flip", precision="fp32")
+    assert run_id(some) == "09aa058a51ca"
+
+
+def test_an_id_depends_on_what_decides_the_weights_and_on_nothing_else() -> None:
     base = RunConfig()
     assert run_id(base) == run_id(RunConfig(**plain(base)))
-    changed = {"seed": 1, "train_size": 7, "lr": 0.5, "precision": "fp32", "augmentation": "flip", "budget": "epochs"}
-    ids = {run_id(dataclasses.replace(base, epochs=1.0, **{name: value})) for name, value in changed.items()}
+    changed = {"seed": 1, "train_size": 7, "lr": 0.5, "precision": "fp32", "augmentation": "flip", "threads": 2}
+    ids = {run_id(dataclasses.replace(base, **{name: value})) for name, value in changed.items()}
     assert len(ids | {run_id(base)}) == len(changed) + 1
+    assert {run_id(dataclasses.replace(base, **{name: value})) for name, value in MEASURING.items()} == {run_id(base)}
 
 
-def test_id_is_stable_across_versions() -> None:
-    # A changed id would orphan every finished run: change it only with a note in the changelog.
-    assert run_id(RunConfig(experiment="x", lr=0.001)) == run_id(RunConfig(experiment="x", lr=1e-3))
+def test_views_that_change_val_too_decide_the_weights() -> None:
+    crop, square, ten = (RunConfig(views=views) for views in ("crop", "square", "ten"))
+    assert run_id(crop) == run_id(ten) != run_id(square)
+
+
+def test_a_whole_number_is_the_same_as_its_float() -> None:
+    assert run_id(RunConfig(grad_clip=2)) == run_id(RunConfig(grad_clip=2.0))
+    assert run_id(RunConfig(lr=1)) == run_id(RunConfig(lr=1.0))
 
 
 @pytest.mark.parametrize("value", [1e-05, 0.0, 3, False, True, None, 0, "vit-64x4/2"])

@@ -56,7 +56,7 @@ def table(out: Path) -> bytes:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(out)): file.read_bytes() for file in out.glob("data_scaling/runs/*/result.json")}
+    return {str(file.relative_to(out)): file.read_bytes() for file in out.glob("runs/*/result.json")}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_the_subset_is_on_disk_with_its_checksum(undisturbed: Path) -> None:
 
     from vision_repro.files.subset import checksum
 
-    file = next(undisturbed.glob("data_scaling/subsets/*seed*0*"))
+    file = next(undisturbed.glob("subsets/*seed*0*"))
     import torch
 
     indices = torch.tensor([int(line) for line in file.read_text().splitlines() if line.strip().isdigit()])
@@ -170,7 +170,7 @@ def test_two_commands_at_once_share_the_work(undisturbed: Path, tmp_path: Path) 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     process = start(tmp_path / "out", *TINY, "--steps=2000", "--jobs=1")
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/data_scaling/runs/*/log.txt")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("out/runs/*/log.txt")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
@@ -209,7 +209,7 @@ def test_wandb_offline_leaves_one_run_each_and_a_broken_one_harms_none(undisturb
     tokens = (*TINY, "--seeds=1", "--train_size=20", "--devices=2")
     code, _, err = finish(start(tmp_path / "out", *tokens, WANDB_MODE="offline"))
     assert code == 0, err
-    assert len(list(tmp_path.glob("out/data_scaling/runs/*/wandb/offline-run-*"))) == 1
+    assert len(list(tmp_path.glob("out/runs/*/wandb/offline-run-*"))) == 1
     broken = {"WANDB_MODE": "online", "WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     code, _, err = finish(start(tmp_path / "broken", *tokens, **broken, WANDB_INIT_TIMEOUT="2"))
     assert code == 0, err
@@ -250,7 +250,7 @@ def test_bad_input_ends_with_code_2_and_writes_nothing(tmp_path: Path, tokens: t
     assert code == 2
     assert words in err
     assert "Traceback" not in err
-    assert not list(out.glob("data_scaling/runs/*"))
+    assert not list(out.glob("runs/*"))
     assert not list(out.glob("data_scaling/smoke*"))
 
 

@@ -12,7 +12,6 @@ from vision_repro.conclude import conclude, conclude_trial
 from vision_repro.config import Launch, RunConfig, Scalar, UserError, describe, nearest, parse_options, single
 from vision_repro.experiment import Experiment, Plan, Preset, grid, linked
 from vision_repro.launch import slurm, wandb_report
-from vision_repro.launch.estimate import estimate
 from vision_repro.launch.session import do_runs
 from vision_repro.training import precision
 from vision_repro.training.device import quiet_threads, resolve_accelerator
@@ -105,6 +104,8 @@ def carry_out(planned: Plan) -> int:
         print(f"{planned.experiment.name}: nothing to do, as the preset leaves this point of its grid out.")
         return 0
     if planned.launch.dry_run:
+        from vision_repro.launch.estimate import estimate  # imports torch, which takes seconds
+
         unique = planned.unique
         print(estimate([run for run in unique if planned.folder(run).result() is None], len(unique)))
         return 0

@@ -21,7 +21,7 @@ from vision_repro.launch.estimate import estimate, run_flops
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.forward_flops import forward_flops
 
-BASE = RunConfig(experiment="x", model="vit-32x2/4", image_size=32, steps=10, global_batch=10, lr=1e-3)
+BASE = RunConfig(model="vit-32x2/4", image_size=32, steps=10, global_batch=10, lr=1e-3)
 FIRST = replace(BASE, objective="mae", corrupted=0.75)
 CANDIDATES = tuple(replace(BASE, weights=RUN + run_id(FIRST), lr=lr) for lr in (0.01, 0.1))
 TUNED = replace(

@@ -19,7 +19,7 @@ from vision_repro.datasets.conventions import mean_per_class, of_predictions
 from vision_repro.files.listing import Files
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 
 def test_five_images_by_hand() -> None:
@@ -65,8 +65,6 @@ def place(root: Path, config: RunConfig) -> RunContext:
         launch=Launch(wandb="off"),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -75,7 +73,6 @@ def place(root: Path, config: RunConfig) -> RunContext:
 def test_a_run_measures_it_on_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "MEAN_PER_CLASS", ("digits",), raising=False)
     config = RunConfig(
-        experiment="test",
         model="vit-32x2/4",
         train_size=200,
         steps=30,

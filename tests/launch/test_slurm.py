@@ -28,6 +28,7 @@ from vision_repro.launch import session, slurm, slurm_trial
 from vision_repro.launch.batch_script import Request, options, script, shares
 from vision_repro.launch.slurm import Jobs, levels
 from vision_repro.search.sweep_file import grid_text
+from vision_repro.store import checkpoints
 from vision_repro.training.device import cores
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +72,10 @@ def test_every_run_is_in_one_share() -> None:
 
 
 def test_runs_wait_for_the_level_of_what_they_need() -> None:
-    first = RunConfig(experiment="x", steps=1)
-    second = RunConfig(experiment="x", weights=f"run:{run_id(first)}")
-    third = RunConfig(experiment="x", weights=f"run:{run_id(second)}", seed=1)
-    alone = RunConfig(experiment="x", seed=2)
+    first = RunConfig(steps=1)
+    second = RunConfig(weights=f"run:{run_id(first)}")
+    third = RunConfig(weights=f"run:{run_id(second)}", seed=1)
+    alone = RunConfig(seed=2)
     runs = [first, alone, second, third]
     names = [run_id(run) for run in runs]
     assert levels(runs, names) == [[names[0], names[1]], [names[2]], [names[3]]]
@@ -463,7 +464,7 @@ def test_two_nodes_train_together_are_pre_empted_and_end_bitwise_as_one_machine(
     ).strip()
     wait_until(cluster, element, "PENDING", tmp_path)
     wait_until(cluster, first, "COMPLETED", tmp_path)
-    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] < 480
+    assert torch.load(checkpoints.find(folder), weights_only=True)["global_step"] < 480
     cluster.start_again(element)
     wait_until(cluster, element, "COMPLETED", tmp_path)
     assert outcomes(tmp_path)[expected] == uninterrupted[f"2 {expected}"]

@@ -299,7 +299,7 @@ def test_the_address_is_in_the_provenance_of_the_run(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vision_repro.training import run
-    from vision_repro.training.recorder import RunContext
+    from vision_repro.training.context import RunContext
 
     class Fake(tracking.Tracker):
         def address(self) -> str:
@@ -313,8 +313,6 @@ def test_the_address_is_in_the_provenance_of_the_run(
         launch=Launch(wandb="off"),
         cache=tmp_path / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="",
         accelerator="cpu",
         report=lambda message: None,
     )

@@ -13,7 +13,7 @@ from vision_repro.config import FRESH, Launch, RunConfig
 from vision_repro.probes import cost, named
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 # LeNet-5 on 32 pixels (LeCun et al. 1998, II.B, with plain pooling and all 16 x 6 kernels): weights, biases, taps.
 WEIGHTS = 25 * 6 + 25 * 6 * 16 + 25 * 16 * 120 + 120 * 84 + 84 * 10
@@ -37,8 +37,6 @@ def test_an_untrained_run_has_a_cost_and_no_accuracy(tmp_path: Path) -> None:
         launch=Launch(wandb="off"),
         cache=tmp_path / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )

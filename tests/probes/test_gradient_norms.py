@@ -22,7 +22,7 @@ from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.classifier import Classifier
 from vision_repro.tasks.task import Task
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 NETS = [
     ("plain8x0.25", 8),
@@ -190,15 +190,13 @@ def place(root: Path, config: RunConfig) -> RunContext:
         launch=Launch(wandb="off"),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
 
 
 CONFIG = RunConfig(
-    experiment="norms", dataset="digits", image_size=8, model="plain8x0.25", train_size=40, steps=2, global_batch=8,
+    dataset="digits", image_size=8, model="plain8x0.25", train_size=40, steps=2, global_batch=8,
     evaluations=1, lr=3e-3, normalisation="half", shots="", select="last", probes="gradient_norms",
 )  # fmt: skip
 

@@ -15,11 +15,11 @@ from vision_repro.files.subset import take
 from vision_repro.probes import features, knn, linear, named
 from vision_repro.probes.attention_distance import mean_distances
 from vision_repro.store.runs import RunFolder
-from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training import assemble, run
+from vision_repro.training.context import RunContext
 
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x2/2", train_size=40, steps=4, evaluations=2, global_batch=16, lr=1e-3, shots="",
+    model="vit-32x2/2", train_size=40, steps=4, evaluations=2, global_batch=16, lr=1e-3, shots="",
     probes="attention_distance",
 )  # fmt: skip
 
@@ -30,8 +30,6 @@ def place(root: Path, config: RunConfig) -> RunContext:
         launch=Launch(wandb="off"),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -165,12 +163,7 @@ def test_a_model_without_attention_is_refused_before_anything_is_trained() -> No
 def test_several_devices_train_nothing_is_refused() -> None:
     given = replace(CONFIG, budget="none", weights="random")
     with pytest.raises(UserError, match="one device"):
-        run.check_division(given, Launch(devices=2))
-
-
-def test_the_new_options_leave_old_run_ids_as_they_were() -> None:
-    assert run_id(RunConfig()) == run_id(RunConfig(probes=""))
-    assert run_id(RunConfig()) != run_id(CONFIG)
+        assemble.check_division(given, Launch(devices=2))
 
 
 class Shard:

@@ -14,7 +14,7 @@ from vision_repro.config import Launch, RunConfig
 from vision_repro.probes import decisions, named, shift
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 
 class Task(nn.Module):
@@ -128,7 +128,6 @@ def test_no_more_than_the_first_images_are_asked(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_a_run_has_the_numbers_of_all_three_probes(tmp_path: Path) -> None:
     config = RunConfig(
-        experiment="x",
         model="lenet5",
         train_size=40,
         steps=2,
@@ -145,8 +144,6 @@ def test_a_run_has_the_numbers_of_all_three_probes(tmp_path: Path) -> None:
         launch=Launch(wandb="off"),
         cache=tmp_path / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )

@@ -20,10 +20,10 @@ from vision_repro.probes import training_accuracy
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.task import Task
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 CONFIG = RunConfig(
-    experiment="training", dataset="digits", image_size=8, model="vgg11x0.06-bn", train_size=600, steps=30,
+    dataset="digits", image_size=8, model="vgg11x0.06-bn", train_size=600, steps=30,
     global_batch=32, evaluations=1, lr=3e-3, normalisation="half", shots="", select="last", augmentation="crop-flip",
     probes="training_accuracy",
 )  # fmt: skip
@@ -35,8 +35,6 @@ def test_a_run_records_accuracy_and_loss_on_its_own_images(tmp_path: Path) -> No
         launch=Launch(wandb="off"),
         cache=tmp_path / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )

@@ -22,6 +22,7 @@ from vision_repro.search import suggest
 from vision_repro.search.journal import Attempt, Journal
 from vision_repro.search.loop import one_run
 from vision_repro.search.sweep import main
+from vision_repro.store import checkpoints
 
 ROOT = Path(__file__).parents[2]
 METRIC = {"name": "val_accuracy", "goal": "maximize"}
@@ -208,7 +209,7 @@ def test_what_is_behind_is_stopped_and_can_be_continued(forked: Forked, tmp_path
     assert int(stopped["step"]) < 400
     folder = out / "data_scaling/runs" / stopped["run"]
     assert not (folder / "result.json").exists()
-    assert (folder / "last.ckpt").exists()
+    assert checkpoints.find(folder)
     values = {**SMALL, "steps": 400, "evaluations": 40, "lr": stopped["lr"]}
     code, text = forked.run("experiments.data_scaling", [f"--{name}={value}" for name, value in values.items()], out)
     assert code == 0, text

@@ -140,7 +140,7 @@ def test_a_server_in_trouble_harms_no_run_and_sync_brings_everything_later(forke
     assert tables["gone"].count(",ok,test_accuracy,") == 1
     assert servers["gone"].mood == "gone"
     for name in ("error", "hang"):
-        log = next((tmp_path / name).glob("data_scaling/runs/*/log.txt")).read_text()
+        log = next((tmp_path / name).glob("runs/*/log.txt")).read_text()
         assert "W&B is off for this run" in log
         servers[name].stop()
     servers["offline"].stop()
@@ -148,7 +148,7 @@ def test_a_server_in_trouble_harms_no_run_and_sync_brings_everything_later(forke
     later.start()
     for name, kind in (("offline", "offline-run"), ("gone", "run")):
         later.runs.clear()
-        (folder,) = (tmp_path / name).glob(f"data_scaling/runs/*/wandb/{kind}-*")
+        (folder,) = (tmp_path / name).glob(f"runs/*/wandb/{kind}-*")
         wandb(tmp_path, later, "sync", "--no-skip-online", str(folder))
         (run,) = later.runs.values()
         assert run.state == "finished"

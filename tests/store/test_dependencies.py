@@ -21,8 +21,9 @@ from vision_repro.launch.pool import Pool
 from vision_repro.store import dependencies
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
+from vision_repro.training.context import RunContext
 
-TINY = replace(CONFIG, experiment="chain", steps=2, evaluations=1, shots="", lr=1e-2)
+TINY = replace(CONFIG, steps=2, evaluations=1, shots="", lr=1e-2)
 
 
 def pretraining(preset: str, config: RunConfig) -> RunConfig | None:
@@ -63,7 +64,6 @@ def test_runs_upstream_come_once_and_before_what_needs_them() -> None:
     once, twice = (next(item for item in found.runs if item.pretraining == name) for name in ("once", "twice"))
     middle = next(item for item in found.upstream if run_id(item) == twice.weights_run)
     assert middle.weights_run == once.weights_run
-    assert all(item.experiment == "chain" for item in found.all)
 
 
 def test_a_run_of_the_table_is_not_upstream_as_well() -> None:
@@ -98,11 +98,6 @@ def test_what_cannot_be_is_told(tokens: tuple[str, ...], words: str) -> None:
         planned(CHAIN, *tokens)
 
 
-def test_old_ids_stay() -> None:
-    assert run_id(RunConfig()) == run_id(replace(RunConfig(), objective="supervised", pretraining="", polyak=0.0))
-    assert run_id(RunConfig()) != run_id(replace(RunConfig(), pretraining="once"))
-
-
 def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     found = planned(CHAIN, "--pretraining=once", "--seeds=1", "--lr=1e-9", "--weight_decay=0", "--steps=1")
     first, second = found.all
@@ -127,7 +122,7 @@ def test_the_best_rate_on_val_is_taken(tmp_path: Path) -> None:
     found = planned(SEARCHED, "--pretraining=", "--seeds=1", "--lr=None", "--steps=12")
     for item in found.all:
         result = run.execute(item, context(tmp_path, item))
-    values = [RunFolder(tmp_path, item).result() for item in found.upstream]
+    values = [RunFolder(tmp_path, item).outcome() for item in found.upstream]
     accuracy = [item["metrics"]["val_accuracy"]["value"] for item in values if item]
     assert accuracy[1] > accuracy[0]
     assert result["metrics"]["lr"]["value"] == 1e-2
@@ -158,18 +153,19 @@ def test_after_a_diverged_run_its_dependents_are_diverged(tmp_path: Path) -> Non
     assert result["metrics"]["test_accuracy"]["value"] is None
 
 
-def an_order(
-    tmp_path: Path, runs: Sequence[RunConfig], work: Callable[..., Any], jobs: int = 2
-) -> tuple[Pool, list[str]]:
-    """Carries out `runs` by a pool whose runs do `work`; returns it and the order in which they ended."""
+def an_order(tmp_path: Path, runs: Sequence[RunConfig], jobs: int = 2) -> tuple[Pool, list[str]]:
+    """Carries out `runs` by a pool; returns it and the order in which they ended."""
     ended: list[str] = []
 
     def event(config: RunConfig, message: dict[str, Any]) -> None:
         if message["kind"] in ("done", "failed"):
             ended.append(f"{message['kind']} {run_id(config)}")
 
-    pool = Pool(Launch(jobs=jobs, wandb="off"), "cpu", lambda config, report: work, event)
-    pool.run(runs, lambda config: RunFolder(tmp_path, config))
+    def its_context(config: RunConfig, report: Callable[..., None]) -> RunContext:
+        return replace(context(tmp_path, config), measurements=())
+
+    pool = Pool(Launch(jobs=jobs, wandb="off"), "cpu", its_context, event)
+    pool.run(runs)
     return pool, ended
 
 
@@ -189,7 +185,7 @@ def test_the_pool_keeps_the_order_and_gives_up_what_cannot_be(tmp_path: Path, mo
         return folder.result() or {}
 
     monkeypatch.setattr(run, "execute", execute)
-    pool, ended = an_order(tmp_path, tuple(reversed(found.all)), work=lambda: None)
+    pool, ended = an_order(tmp_path, tuple(reversed(found.all)))
     lines = (tmp_path / "order").read_text().splitlines()
     lost = [item for item in found.all if failing in (run_id(item), *item.needs)]
     lost += [item for item in found.all if set(item.needs) & {run_id(one) for one in lost} and item not in lost]

@@ -7,6 +7,7 @@ import pytest
 from vision_repro.config import RunConfig, UserError
 from vision_repro.store.atomic import DiskFullError, write_atomic
 from vision_repro.store.lock import Lock
+from vision_repro.store.measurements import wanted
 from vision_repro.store.runs import RunFolder
 from vision_repro.store.table import TableSpec, table_csv
 
@@ -50,14 +51,19 @@ def test_a_broken_result_is_never_taken_for_one(tmp_path: Path, text: str) -> No
 
 
 def test_the_table_holds_finished_runs_one_number_a_row(tmp_path: Path) -> None:
-    folders = [RunFolder(tmp_path, RunConfig(experiment="e", seed=seed)) for seed in (0, 1, 2)]
-    folders[0].finish("ok", {"test_accuracy": (0.1, "fraction")}, {})
+    folders = [RunFolder(tmp_path, RunConfig(seed=seed, shots="")) for seed in (0, 1, 2)]
+    folders[0].finish("ok", {"val_accuracy": (0.5, "fraction")}, {})
+    assert table_csv(TableSpec("e", "cpu", ("model",)), folders).count("\n") == 1  # trained, but not measured yet
+    (accuracy,) = wanted(folders[0].config)
+    folders[0].add(accuracy, {"test_accuracy": (0.1, "fraction")}, {})
     folders[2].finish("diverged", {"test_accuracy": (None, "fraction")}, {})
     lines = table_csv(TableSpec("e", "cpu", ("model",)), folders).splitlines()
     assert lines == [
         "experiment,preset,run,model,seed,status,metric,value,unit",
         f"e,cpu,{folders[0].id},vit-64x4/2,0,ok,test_accuracy,0.1,fraction",
+        f"e,cpu,{folders[0].id},vit-64x4/2,0,ok,val_accuracy,0.5,fraction",
         f"e,cpu,{folders[2].id},vit-64x4/2,2,diverged,test_accuracy,nan,fraction",
+        f"e,cpu,{folders[2].id},vit-64x4/2,2,diverged,val_accuracy,nan,fraction",
     ]
 
 

@@ -21,7 +21,7 @@ from vision_repro.tasks.classifier import Classifier, objective
 from vision_repro.tasks.losses import hinge, mixed_hinge
 from vision_repro.tasks.task import decayed_and_kept, penalty
 from vision_repro.training import run
-from vision_repro.training.recorder import RunContext
+from vision_repro.training.context import RunContext
 
 
 def drawn(classes: int = 5, count: int = 7) -> tuple[Tensor, Tensor]:
@@ -167,16 +167,14 @@ def test_views_vote_with_scores_after_hinge_and_with_probabilities_after_softmax
 
 
 BASE = RunConfig(
-    experiment="x", model="vgg11x0.125-drop0", train_size=40, steps=2, global_batch=8, evaluations=1, lr=0.01, shots="",
+    model="vgg11x0.125-drop0", train_size=40, steps=2, global_batch=8, evaluations=1, lr=0.01, shots="",
     select="last", optimizer="sgd",
 )  # fmt: skip
 
 
 def test_what_was_run_before_these_fields_keeps_its_id() -> None:
     """Of a config as it was hashed before there were `loss`, `l1`, `l2` and `variant`."""
-    assert run_id(RunConfig(experiment="x", lr=0.001)) == run_id(
-        RunConfig(experiment="x", lr=0.001, loss="softmax", l1=0.0, l2=0.0, variant="")
-    )
+    assert run_id(RunConfig(lr=0.001)) == run_id(RunConfig(lr=0.001, loss="softmax", l1=0.0, l2=0.0, variant=""))
     changed: list[dict[str, Any]] = [{"loss": "hinge"}, {"l1": 1e-4}, {"l2": 1e-4}]
     assert len({run_id(BASE), *(run_id(replace(BASE, **change)) for change in changed)}) == 4
 
@@ -202,8 +200,6 @@ def executed(root: Path, config: RunConfig, **launch: Any) -> dict[str, Any]:
         launch=Launch(wandb="off", **launch),
         cache=root / "cache",
         settings=(),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda event: None,
     )

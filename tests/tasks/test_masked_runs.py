@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from vision_repro.config import OBJECTIVES, Launch, RunConfig, UserError
+from vision_repro.store import checkpoints
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
-from vision_repro.training.recorder import Recorder, RunContext
+from vision_repro.training.context import RunContext
+from vision_repro.training.recorder import Recorder
 
 # workers are forked, whatever threads other tests left behind
 pytestmark = [pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")]
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x2/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=3e-3, shots="",
+    model="vit-32x2/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=3e-3, shots="",
     select="last", objective="mean-colour",
 )  # fmt: skip
 MAE = replace(CONFIG, objective="mae", corrupted=0.75, model="vit-32x2/2-gap-drop0.1", augmentation="crop-flip")
@@ -38,8 +40,6 @@ def place(root: Path, config: RunConfig, **launch: Any) -> RunContext:
         launch=Launch(wandb="off", **launch),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -73,7 +73,7 @@ def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
         patch.setattr(Recorder, "on_train_batch_start", kill)
         with pytest.raises(KilledError):
             run.execute(config, parts)
-    assert (parts.folder.path / "last.ckpt").exists()
+    assert checkpoints.find(parts.folder.path)
     run.execute(config, parts)
     for name in ("metrics.csv", "result.json"):
         assert (whole.folder.path / name).read_text() == (parts.folder.path / name).read_text()

@@ -1,4 +1,4 @@
-"""The choice of arithmetic is made once and kept; the engines put runs where there is room."""
+"""Arithmetic follows from a rule; the engines put runs where there is room."""
 
 import os
 import subprocess
@@ -7,30 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from vision_repro.config import Launch, UserError
+from vision_repro.config import Launch, RunConfig, UserError
 from vision_repro.launch import pool
-from vision_repro.training import device, tracking
+from vision_repro.training import device, precision, tracking
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_choice_that_stands_is_kept(tmp_path: Path) -> None:
-    book = device.PrecisionBook(tmp_path / "precision.json")
-    first = book.add("key", device.choose("key", 2.0))
-    assert first["precision"] == "bf16"
-    assert book.add("key", device.choose("key", 0.5)) == first
-    assert device.choose("key", 1.0)["precision"] == "fp32"
-    assert device.choose("key", None)["precision"] == "fp32"
+def test_auto_is_a_rule_and_no_race() -> None:
+    assert precision.automatic("cpu") == "fp32"
+    assert precision.resolved(RunConfig(), "cpu").precision == "fp32"
+    assert precision.resolved(RunConfig(precision="bf16"), "cpu").precision == "bf16"
 
 
-def test_timing_gives_a_ratio() -> None:
-    assert 0.01 < device.time_bf16("vit-32x4/2", 8, 10, repeats=2) < 100
+def test_a_gpu_elsewhere_is_taken_to_have_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for here, able, word in ((False, False, "bf16"), (True, True, "bf16"), (True, False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here=here: here)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
+        assert precision.automatic("gpu") == word
 
 
 def test_room_for_runs() -> None:
     assert pool.workers(Launch(jobs=3), "cpu") == 3
     assert pool.workers(Launch(), "cpu") == device.cores()
     assert pool.workers(Launch(devices=10_000), "cpu") == 1
+    assert pool.workers(Launch(), "cpu", threads=10_000) == 1
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

@@ -16,11 +16,12 @@ from vision_repro.config import Launch, RunConfig
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.forward_flops import forward_flops
 from vision_repro.training import run
+from vision_repro.training.context import RunContext
 from vision_repro.training.meter import Meter, process_memory
-from vision_repro.training.recorder import Recorder, RunContext
+from vision_repro.training.recorder import Recorder
 
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x2/4", train_size=40, steps=8, evaluations=4, global_batch=16, lr=1e-3, shots="",
+    model="vit-32x2/4", train_size=40, steps=8, evaluations=4, global_batch=16, lr=1e-3, shots="",
 )  # fmt: skip
 BATCH = Batch(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64))
 TRAINER: Any = SimpleNamespace(world_size=2)
@@ -110,8 +111,6 @@ def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext
         launch=Launch(wandb="off", **launch),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )

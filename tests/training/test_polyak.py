@@ -17,13 +17,15 @@ from lightning import Trainer
 from torch import nn
 
 from vision_repro.config import Launch, RunConfig
+from vision_repro.store import checkpoints
 from vision_repro.store.runs import RunFolder
-from vision_repro.training import run
+from vision_repro.training import assemble, run
+from vision_repro.training.context import RunContext
 from vision_repro.training.polyak import PolyakAverage, averaged
-from vision_repro.training.recorder import Recorder, RunContext
+from vision_repro.training.recorder import Recorder
 
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x2/4", train_size=40, steps=12, evaluations=4, global_batch=16, lr=3e-2, shots="",
+    model="vit-32x2/4", train_size=40, steps=12, evaluations=4, global_batch=16, lr=3e-2, shots="",
     select="last", augmentation="crop-flip", polyak=0.7,
 )  # fmt: skip
 
@@ -41,8 +43,6 @@ def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext
         launch=Launch(wandb="off", **launch),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -91,7 +91,7 @@ def slow(steps: list[dict[str, np.ndarray]], name: str, factor: float) -> np.nda
 def test_the_slow_average_is_validated_tested_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int, select: str
 ) -> None:
-    monkeypatch.setattr(run, "PolyakAverage", Notes)
+    monkeypatch.setattr(assemble, "PolyakAverage", Notes)
     monkeypatch.setattr(Notes, "steps", [])
     monkeypatch.setattr(Notes, "validated", [])
     config = replace(CONFIG, select=select)
@@ -111,7 +111,7 @@ def test_the_slow_average_is_validated_tested_and_kept(
 
 
 def test_training_itself_never_sees_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "PolyakAverage", Notes)
+    monkeypatch.setattr(assemble, "PolyakAverage", Notes)
     monkeypatch.setattr(Notes, "steps", [])
     run.execute(CONFIG, context(tmp_path))
     plain = replace(CONFIG, polyak=0.0)
@@ -137,7 +137,7 @@ def test_a_killed_run_ends_with_the_same_average_to_the_last_bit(
         patch.setattr(Recorder, "on_train_batch_start", kill)
         with pytest.raises(KilledError):
             run.execute(CONFIG, parts)
-    assert (parts.folder.path / "last.ckpt").exists()
+    assert checkpoints.find(parts.folder.path)
     run.execute(CONFIG, parts)
     assert all(torch.equal(value, kept(parts)[name]) for name, value in kept(whole).items())
     curves = [(where.folder.path / "metrics.csv").read_text() for where in (whole, parts)]
@@ -179,7 +179,7 @@ def test_two_processes_have_one_average(tmp_path: Path) -> None:
     env = {**os.environ, "WANDB_MODE": "disabled", "VISION_REPRO_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    folder = next(tmp_path.glob("data_scaling/runs/*/result.json")).parent
+    folder = next(tmp_path.glob("runs/*/result.json")).parent
     given = replace(CONFIG, budget="none", weights=str(folder / "weights.ckpt"), lr=None, polyak=0.0)
     again = run.execute(given, context(tmp_path, given))
     tested = json.loads((folder / "result.json").read_text())

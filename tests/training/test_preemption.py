@@ -18,14 +18,16 @@ import pytest
 import torch
 
 from vision_repro.config import Launch, RunConfig
+from vision_repro.store import checkpoints
 from vision_repro.store.runs import RunFolder
-from vision_repro.training import run, signals
+from vision_repro.training import assemble, run, signals
+from vision_repro.training.context import RunContext
 from vision_repro.training.preemption import MOST_STEPS, Preemption, environment
 from vision_repro.training.ranks import external_ranks
-from vision_repro.training.recorder import Recorder, RunContext
+from vision_repro.training.recorder import Recorder
 
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
+    model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
     shots="", augmentation="crop-flip",
 )  # fmt: skip
 COMMAND = (
@@ -41,8 +43,6 @@ def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext
         launch=Launch(wandb="off", checkpoint_seconds=1e6, **launch),
         cache=root / "cache",
         settings=("model",),
-        precision="fp32",
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -90,7 +90,7 @@ def test_a_signal_loses_no_step(
         with pytest.raises(SystemExit) as stop:
             run.execute(CONFIG, where)
     assert stop.value.code == 99
-    state = torch.load(where.folder.path / "last.ckpt", weights_only=True)
+    state = torch.load(checkpoints.find(where.folder.path), weights_only=True)
     # The step that was under way was finished and counted; none was begun after it.
     assert state["global_step"] == step + 1
     assert len(steps) == accumulate
@@ -100,17 +100,17 @@ def test_a_signal_loses_no_step(
 
 
 def test_a_signal_during_the_set_up_stops_before_the_first_step(tmp_path: Path, monkeypatch: Any) -> None:
-    where, make = context(tmp_path), run._datamodule
+    where, make = context(tmp_path), assemble.make_data
 
     def late(config: RunConfig, context: RunContext) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return make(config, context)
 
     with signals.listening():
-        monkeypatch.setattr(run, "_datamodule", late)
+        monkeypatch.setattr(assemble, "make_data", late)
         with pytest.raises(SystemExit):
             run.execute(CONFIG, where)
-    assert torch.load(where.folder.path / "last.ckpt", weights_only=True)["global_step"] == 0
+    assert torch.load(checkpoints.find(where.folder.path), weights_only=True)["global_step"] == 0
 
 
 def test_the_handlers_of_the_caller_come_back() -> None:
@@ -280,7 +280,7 @@ def test_an_experiment_that_gets_sigterm_continues_with_the_same_command(
 ) -> None:
     tokens = (f"--out={tmp_path}", f"--devices={devices}", "--checkpoint_seconds=0")
     process = command(*tokens)
-    file = wait_for(lambda: next((tmp_path / "data_scaling" / "runs").glob("*/last.ckpt"), None))
+    file = wait_for(lambda: next((tmp_path / "runs").glob("*/last-*.ckpt"), None))
     asked = time.time()
     process.terminate()
     assert ended(process) == 99
@@ -298,7 +298,7 @@ def test_a_killed_rank_takes_its_run_with_it_and_the_same_command_continues(
 ) -> None:
     tokens = (f"--out={tmp_path}", "--devices=2", "--checkpoint_seconds=0")
     process = command(*tokens)
-    file = wait_for(lambda: next((tmp_path / "data_scaling" / "runs").glob("*/last.ckpt"), None))
+    file = wait_for(lambda: next((tmp_path / "runs").glob("*/last-*.ckpt"), None))
     os.kill(sorted(workers(tmp_path))[rank], signal.SIGKILL)
     assert ended(process) == 1
     assert workers(tmp_path) == []
@@ -340,7 +340,7 @@ def test_torchrun_restarts_all_ranks_when_one_is_killed(tmp_path: Path, whole: d
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    file = wait_for(lambda: next((tmp_path / "data_scaling" / "runs").glob("*/last.ckpt"), None))
+    file = wait_for(lambda: next((tmp_path / "runs").glob("*/last-*.ckpt"), None))
     os.kill(ranks(tmp_path)[1], signal.SIGKILL)
     assert process.wait(600) == 0
     assert_same(whole[2], outcome(file.parent))

@@ -14,12 +14,14 @@ import torch
 from vision_repro import datasets
 from vision_repro.config import Launch, RunConfig, UserError
 from vision_repro.files.subset import take
+from vision_repro.store import checkpoints
 from vision_repro.store.runs import RunFolder
-from vision_repro.training import run
-from vision_repro.training.recorder import Recorder, RunContext, step_seed
+from vision_repro.training import assemble, run
+from vision_repro.training.context import RunContext
+from vision_repro.training.recorder import Recorder, step_seed
 
 CONFIG = RunConfig(
-    experiment="test", model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
+    model="vit-32x4/2", train_size=40, steps=12, evaluations=4, global_batch=16, lr=1e-3,
     shots="1 5", draws=2, augmentation="crop-flip",
 )  # fmt: skip
 
@@ -28,14 +30,12 @@ class KilledError(BaseException):
     """Stands for a kill between two steps."""
 
 
-def context(root: Path, config: RunConfig = CONFIG, precision: str = "fp32", **launch: Any) -> RunContext:
+def context(root: Path, config: RunConfig = CONFIG, **launch: Any) -> RunContext:
     return RunContext(
         folder=RunFolder(root, config),
         launch=Launch(wandb="off", **launch),
         cache=root / "cache",
         settings=("model", "train_size"),
-        precision=precision,
-        why_precision="test",
         accelerator="cpu",
         report=lambda message: None,
     )
@@ -55,7 +55,7 @@ def test_a_run_leaves_its_evidence_and_is_done_once(tmp_path: Path) -> None:
     result = run.execute(CONFIG, where)
     names = {item.name for item in where.folder.path.iterdir()}
     assert {"config.yaml", "provenance.json", "metrics.csv", "weights.ckpt", "result.json"} <= names
-    assert "last.ckpt" not in names
+    assert not [name for name in names if name.startswith("last")]
     assert set(result["metrics"]) == {"test_accuracy", "val_accuracy", "train_loss", "few_shot_1", "few_shot_5"}
     stamp = (where.folder.path / "result.json").stat().st_mtime_ns
     assert run.execute(CONFIG, where) == result
@@ -81,7 +81,7 @@ def test_a_killed_run_ends_bitwise_as_an_uninterrupted_one(
         patch.setattr(Recorder, "on_train_batch_start", kill)
         with pytest.raises(KilledError):
             run.execute(CONFIG, parts)
-    assert (parts.folder.path / "last.ckpt").exists()
+    assert checkpoints.find(parts.folder.path)
     assert parts.folder.result() is None
     run.execute(CONFIG, parts)
     assert outcome(whole)[:2] == outcome(parts)[:2]
@@ -92,7 +92,7 @@ def test_a_broken_checkpoint_costs_only_time(tmp_path: Path) -> None:
     whole, broken = context(tmp_path / "whole"), context(tmp_path / "broken")
     run.execute(CONFIG, whole)
     broken.folder.open()
-    (broken.folder.path / "last.ckpt").write_bytes(b"PK\x03\x04 truncated")
+    (broken.folder.path / "last-0123456789abcdef.ckpt").write_bytes(b"PK\x03\x04 truncated")
     run.execute(CONFIG, broken)
     assert outcome(whole)[0] == outcome(broken)[0]
 
@@ -145,7 +145,8 @@ def test_bf16_and_fp32_agree_within_seed_noise(tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         for seed in range(3):
             config = replace(CONFIG, model="bit-r11x0.15", seed=seed, steps=40, augmentation="none", lr=3e-3)
-            result = run.execute(config, context(tmp_path / precision, config, precision))
+            config = replace(config, precision=precision)
+            result = run.execute(config, context(tmp_path, config))
             accuracy.setdefault(precision, []).append(result["metrics"]["test_accuracy"]["value"])
     noise = max(accuracy["fp32"]) - min(accuracy["fp32"])
     difference = [a - b for a, b in zip(accuracy["fp32"], accuracy["bf16"], strict=True)]
@@ -178,8 +179,8 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
 
 def test_a_measured_normalisation_is_that_of_the_run_s_own_images(tmp_path: Path, monkeypatch: Any) -> None:
     seen: list[Any] = []
-    make = run.normalisation.statistics
-    monkeypatch.setattr(run.normalisation, "statistics", lambda *given: seen.append(make(*given)) or seen[-1])
+    make = assemble.normalisation.statistics
+    monkeypatch.setattr(assemble.normalisation, "statistics", lambda *given: seen.append(make(*given)) or seen[-1])
     for seed in (0, 1):
         config = replace(CONFIG, normalisation="mean-image", seed=seed)
         run.execute(config, context(tmp_path, config))
