@@ -57,8 +57,9 @@ def plan(experiment: Experiment, tokens: Sequence[str], *, sweep: bool = False) 
         seeds=preset.seeds if seeds is None else int(seeds),
         axes={**preset.axes, **{key: tuple(given) for key, given in values.items()}},
     )
-    runs, upstream = linked(experiment, name, changed, precision.automatic(_accelerator(launch)))
-    return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, upstream)
+    arithmetic = precision.automatic(_accelerator(launch))
+    runs, upstream = linked(experiment, name, changed, arithmetic)
+    return Plan(experiment, name, changed, _suffix(preset, values, seeds), runs, launch, upstream, arithmetic)
 
 
 def _accelerator(launch: Launch) -> str:

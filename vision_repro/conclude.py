@@ -16,12 +16,12 @@ from vision_repro.analysis.claims import Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import SummaryRow, summarise, to_csv, to_lines, to_markdown
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
-from vision_repro.config import RunConfig, plain
+from vision_repro.config import RunConfig, construct, plain, run_id
 from vision_repro.experiment import Plan, linked
 from vision_repro.store.atomic import write_atomic
-from vision_repro.store.dependencies import folder_of
 from vision_repro.store.lock import Lock
 from vision_repro.store.runs import PICTURES, RunFolder
+from vision_repro.store.seals import digest
 from vision_repro.store.table import TABLE_NAME, TableSpec, table_csv, write_table
 
 WIDEST = 6
@@ -86,13 +86,13 @@ def _described(planned: Plan) -> dict[str, Any]:
 def _sources(planned: Plan) -> dict[str, Any]:
     """Returns what the runs' provenance files have in common, and the sum of their cost; those upstream count."""
     found = []
-    for run in planned.all:
+    for run in planned.unique:
         file = planned.folder(run).path / "provenance.json"
         if planned.folder(run).result() is not None and file.exists():
             found.append(json.loads(file.read_text()))
     keys = ("commit", "dirty", "lock_sha256", "versions", "device", "devices", "precision", "attention", "command")
     merged = {key: _distinct(item.get(key) for item in found) for key in keys}
-    results = [result for run in planned.all if (result := planned.folder(run).result())]
+    results = [result for run in planned.unique if (result := planned.folder(run).result())]
     data = {key: _distinct(result.get(key) for result in results) for key in ("data_sha256", "subset_sha256")}
     hours = round(sum(float(item.get("device_hours", 0)) for item in found), 4)
     return {"runs": len(results), "device_hours": hours, **merged, **data}
@@ -123,7 +123,7 @@ def _markdown(planned: Plan, rows: Sequence[SummaryRow], verdicts: Sequence[Verd
 def of_preset(planned: Plan) -> Plan | None:
     """Returns the plan of the unchanged preset if it has all runs of this one, else None."""
     preset = planned.experiment.presets[planned.preset_name]
-    runs, upstream = linked(planned.experiment, planned.preset_name, preset)
+    runs, upstream = linked(planned.experiment, planned.preset_name, preset, planned.arithmetic)
     if not set(planned.runs) <= set(runs):
         return None
     return replace(planned, preset=preset, changed="", runs=runs, upstream=upstream)
@@ -144,12 +144,14 @@ def conclude_trial(planned: Plan) -> None:
 
 
 def _add(planned: Plan, out: Path) -> Path:
-    """Returns the table of a sweep, written anew from all its runs, without a look at `test`."""
+    """Returns the table of a sweep, written anew from all its trials, without the metrics on `test`."""
     for run in planned.runs:
-        write_atomic(out / "runs" / planned.folder(run).id, "")
+        text = yaml.safe_dump(plain(run), sort_keys=False)
+        write_atomic(out / "trials" / f"{run_id(run)}-{digest(text.encode())[:8]}.yaml", text)
     with Lock(out):
-        names = sorted(file.name for file in (out / "runs").iterdir() if not file.name.startswith("."))
-        folders = [folder_of(name, planned.folder(planned.runs[0])) for name in names]
+        files = sorted((out / "trials").glob("*.yaml"))
+        runs = [construct(RunConfig, yaml.safe_load(file.read_text())) for file in files]
+        folders = [planned.folder(run) for run in runs]
         spec = TableSpec(planned.experiment.name, out.name, _settings(planned, folders))
         lines = table_csv(spec, folders).splitlines(keepends=True)
         metric = spec.columns.index("metric")

@@ -64,7 +64,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command asks for: the runs, the preset as it was changed, and where everything goes."""
+    """What one command asks for: the runs, the preset as it was changed, and where everything goes.
+
+    `arithmetic` is what `--precision=auto` stands for on the device of the runs.
+    """
 
     experiment: Experiment
     preset_name: str
@@ -73,6 +76,7 @@ class Plan:
     runs: tuple[RunConfig, ...]
     launch: Launch
     upstream: tuple[RunConfig, ...] = ()
+    arithmetic: str = "fp32"
 
     @property
     def all(self) -> tuple[RunConfig, ...]:

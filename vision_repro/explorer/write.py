@@ -138,12 +138,14 @@ def _model(options: Options, classes: int) -> tuple[nn.Module, Loaded | None]:
 
     from vision_repro import models
     from vision_repro.models import weights
+    from vision_repro.store.runs import check_weights
 
     torch.manual_seed(options.seed)
     model = models.build(options.model, image_size=options.image_size, classes=classes)
     if not options.weights:
         return model, None
     weights.fetch(options.model, options.weights)
+    check_weights(Path(options.weights).expanduser())
     size = options.image_size
     return model, weights.load(model, options.model, options.weights, image_size=size, keep_head=True)
 

@@ -38,7 +38,7 @@ def run_folder(result: Result, outputs: Path, run: str) -> Path | None:
     """Returns the folder of a run, or None where it is not there (or its id is no name of a folder)."""
     if not run or not run.isalnum():
         return None
-    places = (outputs / result.experiment / "runs", result.folder.parent / "runs")
+    places = (outputs / "runs", result.folder.parent.parent / "runs")
     return next((place / run for place in places if (place / run).is_dir()), None)
 
 

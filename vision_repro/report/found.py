@@ -22,7 +22,7 @@ from vision_repro.store.table import TABLE_NAME
 
 MARK = ".vision-repro-report"
 """Stands in a folder that a report was written to, and may be replaced by the next."""
-KNOWN = ("runs", "tables", "report", "wandb", "explorer", "figures", "data")
+KNOWN = ("runs", "subsets", "tables", "report", "wandb", "explorer", "figures", "data")
 """Folders below the outputs that others own: runs, tables of the accountant, reports, W&B's copies, pages, pictures."""
 DOWNLOADS = (
     *("figure.pdf", "figure.svg", "figure.png", "table.csv", "summary.csv", "verdicts.json", "config.yaml"),
@@ -105,7 +105,7 @@ def _folders(root: Path, origin: str, warnings: list[str]) -> Iterator[Path]:
         if top.name in KNOWN or (top / MARK).exists():
             continue
         inner = [folder for folder in _below(top) if folder.name not in KNOWN]
-        if not inner and not (top / "runs").is_dir():
+        if not inner:
             warnings.append(f"{_short(top, root, origin)} is skipped: it holds no folder with a {TABLE_NAME}.")
         for folder in inner:
             if (folder / TABLE_NAME).is_file():

@@ -26,6 +26,8 @@ from vision_repro.conclude import of_preset
 from vision_repro.config import Launch, RunConfig, Scalar, UserError, describe, option, parse_single, run_id
 from vision_repro.experiment import Plan
 from vision_repro.launch import wandb_report
+from vision_repro.launch.session import do_runs
+from vision_repro.search.loop import Space, one_run, search
 from vision_repro.search.sweep_file import Sweep, read
 from vision_repro.store.atomic import write_atomic
 from vision_repro.store.table import TABLE_NAME, TableSpec, table_csv
@@ -81,7 +83,7 @@ def _write_table(sweep: Sweep, planned: Plan, runs: Sequence[RunConfig], out: Pa
 
 def _trial(planned: Plan, run: RunConfig, number: int, axes: Sequence[str], metric: str) -> Trial:
     """Returns a run of a grid as a trial."""
-    result = planned.folder(run).result()
+    result = planned.folder(run).outcome()
     state = "failed" if result is None else "finished" if result["status"] == "ok" else "diverged"
     value = (result or {"metrics": {}})["metrics"].get(metric, {}).get("value")
     return Trial(number, run_id(run), state, run.total_steps, {axis: getattr(run, axis) for axis in axes}, value)
@@ -121,10 +123,8 @@ def _of_grid(sweep: Sweep, tokens: Sequence[str]) -> int:
     planned = plan(sweep.experiment, [*sweep.tokens, *tokens], sweep=True)
     if planned.launch.dry_run:
         return _dry_run(planned)
-    from vision_repro.launch.session import do_runs
-
     code, writes = do_runs(planned)
-    if writes and any(planned.folder(run).result() for run in planned.runs):
+    if writes and any(planned.folder(run).outcome() for run in planned.runs):
         conclude(sweep, planned)
         whole = of_preset(planned)
         if whole is not None:
@@ -135,15 +135,14 @@ def _of_grid(sweep: Sweep, tokens: Sequence[str]) -> int:
 
 
 def _dry_run(planned: Plan) -> int:
-    from vision_repro.launch.estimate import estimate
+    from vision_repro.launch.estimate import estimate  # imports torch, which takes seconds
 
-    print(estimate([run for run in planned.all if planned.folder(run).result() is None], len(planned.all)))
+    unique = planned.unique
+    print(estimate([run for run in unique if planned.folder(run).result() is None], len(unique)))
     return 0
 
 
 def _of_search(sweep: Sweep, trials: int, tokens: Sequence[str]) -> int:
-    from vision_repro.search.loop import Space, one_run, search
-
     if sweep.metric.startswith("test"):
         raise UserError(f'A search is judged on val: metric "{sweep.metric}" of {sweep.name} would look at test.')
     count = trials or int(sweep.spec.get("run_cap", 0))

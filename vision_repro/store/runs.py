@@ -130,6 +130,17 @@ class RunFolder:
         return wanted(self.config) if which is None else which
 
 
+def check_weights(file: Path) -> None:
+    """Checks weights that a run left against that run's result; other files have no seal, and nothing is checked.
+
+    Raises:
+        UserError: if the file is damaged, or is another one.
+    """
+    result = file.parent / "result.json"
+    if file.name == WEIGHTS and result.is_file():
+        check_file(file, read_sealed(result, "the result of a run").get("weights_sha256"))
+
+
 def curve_csv(rows: Sequence[Mapping[str, float | int]]) -> str:
     """Returns a learning curve as CSV, one validation a row."""
     text = io.StringIO()

@@ -13,6 +13,7 @@ from vision_repro.augmentation import normalisation
 from vision_repro.config import FRESH, Launch, RunConfig, UserError
 from vision_repro.models import weights
 from vision_repro.store import dependencies
+from vision_repro.store.runs import check_weights
 from vision_repro.tasks.build import build as build_task
 from vision_repro.tasks.task import Task
 from vision_repro.training import precision
@@ -111,6 +112,7 @@ def make_task(config: RunConfig, context: RunContext, module: Any) -> tuple[Task
         # What is measured as it is keeps its classifier; what is trained gets one of zeros.
         keep = config.budget == "none"
         source = str(dependencies.weights_of(config, context.folder)) if config.weights_run else config.weights
+        check_weights(Path(source))
         loaded = weights.load(model, config.model, source, image_size=config.image_size, keep_head=keep)
         if config.weights_run:
             loaded = loaded._replace(source=config.weights)
