@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from vision_repro.analysis.table import Table
 from vision_repro.cli import plan
 from vision_repro.config import UserError
 from vision_repro.experiment import grid
+from vision_repro.launch import preflight
 from vision_repro.search import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +155,49 @@ def test_two_processes_give_the_table_of_one_also_when_killed(undisturbed: Path,
     # Sums are taken in another order: of 397 images a few may fall to the other side.
     assert first.keys() == second.keys()
     assert all(abs(first[seed] - second[seed]) < 0.02 for seed in first)
+
+
+@pytest.mark.slow
+def test_jobs_change_no_number(undisturbed: Path, tmp_path: Path) -> None:
+    for jobs in (1, 3):
+        code, _, err = finish(start(tmp_path / str(jobs), *TINY, f"--jobs={jobs}"))
+        assert code == 0, err
+        assert table(tmp_path / str(jobs)) == table(undisturbed)
+        assert results(tmp_path / str(jobs)) == results(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_further_measurement_trains_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "out")
+    code, _, err = finish(start(out, *TINY, "--shots=1 2 5", "--probes=knn"))
+    assert code == 0, err
+    assert "data_scaling, smoke: 0 of 4 runs to train, 8 measurements" in err
+    assert results(out) == results(undisturbed)
+    rows = Table.read(next(out.glob("data_scaling/smoke*shots*/table.csv")))
+    assert {"few_shot_2", "knn_accuracy", "few_shot_5"} <= {row.metric for row in rows.rows}
+
+
+def test_other_data_under_the_same_name_are_refused_with_both_fingerprints(undisturbed: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "out")
+    planned = plan(data_scaling.EXPERIMENT, [*TINY, f"--out={out}"])
+    preflight.check_data(planned)
+    folder = planned.folder(planned.runs[0])
+    result = folder.result()
+    assert result is not None
+    now = result["data_sha256"]
+    facts = {key: value for key, value in result.items() if key not in ("run", "status", "metrics")}
+    folder.finish("ok", {}, {**facts, "data_sha256": "0" * 64})
+    with pytest.raises(UserError, match=f'"digits" has the fingerprint {now[:12]} now.*{"0" * 12}: bring the old data'):
+        preflight.check_data(planned)
+
+
+def test_long_options_make_a_name_that_file_systems_take(tmp_path: Path) -> None:
+    models = ",".join(f"vit-{width}x4/2" for width in range(8, 800, 8))
+    planned = plan(data_scaling.EXPERIMENT, ["--preset=smoke", f"--model={models}", f"--out={tmp_path}"])
+    other = plan(data_scaling.EXPERIMENT, ["--preset=smoke", f"--model={models},vit-16x4/4", f"--out={tmp_path}"])
+    planned.summary.mkdir(parents=True)
+    assert planned.summary.name.startswith("smoke,model=vit-8x4_2+vit-16x4_2")
+    assert planned.summary != other.summary
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def random_images(count: int = 24, height: int = 16, width: int = 16) -> Tensor:
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize("budget", ["none", "flip", "crop-flip", "inception"])
+@pytest.mark.parametrize("policy", ["none", "flip", "crop-flip", "inception"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_shape_type_and_the_global_generator(policy: str, dtype: torch.dtype) -> None:
     images = random_images(height=8, width=12).to(dtype)
@@ -103,7 +103,7 @@ def test_policies_do_what_their_chances_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "digest"),
+    ("policy", "digest"),
     [("none", "0b6166a617d4b53c"), ("flip", "2e4f093aadaac35f"), ("crop-flip", "ea29cccbda6e4101")],
 )
 def test_the_first_policies_give_the_pixels_of_the_first_results(policy: str, digest: str) -> None:
@@ -134,7 +134,7 @@ def test_flip_and_crop_rates() -> None:
     assert stats.binomtest(flipped, 8000).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("budget", [*IN_MEMORY, EVERYTHING])
+@pytest.mark.parametrize("policy", [*IN_MEMORY, EVERYTHING])
 def test_every_part_is_a_function_of_the_seed(policy: str) -> None:
     batch = Batch(random_images(7, 16, 20), torch.arange(7))
     before = batch.images.clone()
@@ -152,7 +152,7 @@ def test_every_part_is_a_function_of_the_seed(policy: str) -> None:
     assert a.training_batch(batch, parse(policy)).images.equal(made[0].images)
 
 
-@pytest.mark.parametrize("budget", [*(name for name in IN_MEMORY if name != "inception"), EVERYTHING])
+@pytest.mark.parametrize("policy", [*(name for name in IN_MEMORY if name != "inception"), EVERYTHING])
 def test_images_and_draws_meet_on_the_device_of_the_images(policy: str) -> None:
     batch = Batch(random_images(7).to("meta"), torch.arange(7, device="meta"))
     made = a.training_batch(batch, policy)
@@ -226,7 +226,7 @@ def test_normalise() -> None:
     torch.testing.assert_close(a.normalise(images, 0.2, 0.1), (images.float() / 255 - 0.2) / 0.1)
 
 
-@pytest.mark.parametrize("budget", ["vgg", "resize-crop+mixup0.1"])
+@pytest.mark.parametrize("policy", ["vgg", "resize-crop+mixup0.1"])
 def test_what_only_workers_can_do_is_refused(policy: str) -> None:
     with pytest.raises(UserError, match="crops images of any size"):
         a.augment(random_images(), policy)

@@ -97,7 +97,7 @@ def drawn(policy: str, image: Tensor, keys: list[tuple[int, int]], seed: int = 0
     return torch.stack([crops.POLICIES[policy](image, key, size=size, seed=seed) for key in keys])
 
 
-@pytest.mark.parametrize("budget", crops.POLICIES)
+@pytest.mark.parametrize("policy", crops.POLICIES)
 def test_crops_are_a_function_of_seed_epoch_and_image(policy: str) -> None:
     image = noise(60, 90)
     keys = [(epoch, number) for epoch in range(3) for number in range(4)]
@@ -108,7 +108,7 @@ def test_crops_are_a_function_of_seed_epoch_and_image(policy: str) -> None:
     assert drawn(policy, image, keys[::-1], size=128).flip(0).equal(found[:12])
 
 
-@pytest.mark.parametrize("budget", crops.POLICIES)
+@pytest.mark.parametrize("policy", crops.POLICIES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_crops_of_images_of_any_shape(policy: str, shape: tuple[int, int]) -> None:
     assert drawn(policy, noise(*shape), [(0, 0), (1, 0)], size=24).shape == (2, 3, 24, 24)

@@ -97,7 +97,7 @@ def test_the_smallest_alpha_still_gives_numbers() -> None:
 # --- mixing ---
 
 
-@pytest.mark.parametrize("budget", ["mixup0.5", "mixup-each0.5", "cutmix1", "cutmix-each1"])
+@pytest.mark.parametrize("policy", ["mixup0.5", "mixup-each0.5", "cutmix1", "cutmix-each1"])
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 def test_pixels_and_labels_tell_the_same_story(policy: str, count: int) -> None:
     images, labels = numbered(count)

@@ -109,7 +109,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     )
 
 
-@pytest.mark.parametrize("budget", ["translate0.25", "rotate30", "shear20", "stretch1.5", "lens0.1"])
+@pytest.mark.parametrize("policy", ["translate0.25", "rotate30", "shear20", "stretch1.5", "lens0.1"])
 def test_each_motion_alone_is_uniform_over_its_range(policy: str) -> None:
     torch.manual_seed(0)
     motions, lens = random_motions(parse(policy), 20_000, 40, 80)

@@ -132,7 +132,7 @@ def test_training_and_evaluation_do_not_change_by_a_bit(real_data: Path, tmp_pat
     assert kept_splits == ["train", "val"]
 
 
-@pytest.mark.parametrize("budget", crops.POLICIES)
+@pytest.mark.parametrize("policy", crops.POLICIES)
 def test_crops_from_the_map_leave_the_files_alone(encoded: Counted, folder: Path, policy: str) -> None:
     read = decoded.decoded(encoded, folder, workers=0)
     before = [path.read_bytes() for path in sorted(folder.iterdir())]

@@ -113,7 +113,7 @@ def digests(images: Tensor) -> list[bytes]:
 # --- order ---
 
 
-@pytest.mark.parametrize("budget", ["none", *crops.POLICIES])
+@pytest.mark.parametrize("policy", ["none", *crops.POLICIES])
 def test_training_is_the_slow_definition(listing: Listing, policy: str) -> None:
     made = module(listing, augmentation=policy, subset=torch.arange(3, 16))
     images, labels = joined(made.train_dataloader())

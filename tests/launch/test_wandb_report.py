@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from experiments import data_scaling
+from tests.store.finished import finish
+from tests.training.test_run import context
 from vision_repro.cli import carry_out, plan
 from vision_repro.config import Launch, RunConfig, parse_options
 from vision_repro.experiment import Plan
@@ -222,10 +224,7 @@ def finished(out: Path, *tokens: str) -> Plan:
     """A plan whose runs are all done."""
     planned = plan(data_scaling.EXPERIMENT, [*TINY, f"--out={out}", *tokens])
     for number, run in enumerate(planned.runs):
-        folder = planned.folder(run)
-        folder.open()
-        names = ("test_accuracy", "few_shot_1", "few_shot_5", "few_shot_10")
-        folder.finish("ok", {name: (0.5 + 0.01 * number, "fraction") for name in names}, {})
+        finish(planned.folder(run), 0.5 + 0.01 * number)
     return planned
 
 
@@ -256,7 +255,7 @@ def test_the_option_is_off_unless_given() -> None:
 
 def tracker(url: Callable[[], object]) -> tracking.Tracker:
     """A tracker whose logger is a fake that knows an address."""
-    made = tracking.Tracker(RunConfig(), "run", Path(), (), enabled=False)
+    made = tracking.Tracker(RunConfig(), context(Path()), enabled=False)
     made.logger = SimpleNamespace(experiment=type("Run", (), {"url": property(lambda _: url())})())
     return made
 
@@ -290,7 +289,7 @@ def test_no_address_offline_and_none_from_a_logger_that_fails(
     monkeypatch.setenv("WANDB_MODE", "online")
     assert tracker(fails).address() == ""
     assert "server gone" in capsys.readouterr().err
-    assert tracking.Tracker(RunConfig(), "run", Path(), (), enabled=False).address() == ""
+    assert tracking.Tracker(RunConfig(), context(Path()), enabled=False).address() == ""
 
 
 @pytest.mark.slow
