@@ -10,11 +10,9 @@ Legend: B images, H and W pixels, K classes, D features. torch and timm load wit
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from vision_repro import catalogue
 from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
@@ -22,25 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@cache
-def _architectures() -> tuple[Any, ...]:
-    found = (importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))
-    return tuple(module for module in found if hasattr(module, "PATTERN"))
-
-
 def names() -> list[str]:
     """Returns example names of every architecture; many more are built, see each file's grammar."""
-    return sorted(name for module in _architectures() for name in module.EXAMPLES)
+    return sorted(name for module in catalogue.architectures() for name in module.EXAMPLES)
 
 
 def published() -> list[Published]:
     """Returns what the sources say of their architectures, file by file."""
-    return [item for module in _architectures() for item in module.PUBLISHED]
+    return [item for module in catalogue.architectures() for item in module.PUBLISHED]
 
 
 def small() -> list[tuple[str, int]]:
     """Returns (name, image size [pixels]) of small versions of every architecture, for tests."""
-    return [item for module in _architectures() for item in module.SMALL]
+    return [item for module in catalogue.architectures() for item in module.SMALL]
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
@@ -51,11 +43,11 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """
     if classes < 1 or image_size < 1:
         raise UserError(f"A model needs at least 1 class and 1 pixel, not {classes} and {image_size}.")
-    for module in _architectures():
+    for module in catalogue.architectures():
         if module.PATTERN.fullmatch(name):
             model: nn.Module = module.build(name, image_size=image_size, classes=classes)
             return model
-    some = ", ".join(sorted(module.EXAMPLES[0] for module in _architectures()))
+    some = ", ".join(sorted(module.EXAMPLES[0] for module in catalogue.architectures()))
     raise UserError(f'Model "{name}" is unknown: expected a name such as {some}.{nearest(name, names())}')
 
 
