@@ -32,6 +32,7 @@ PATTERN = re.compile(
     rf"alexnet(?P<slim>-64)?{WIDTH_PATTERN}(?(slim)(?P<lrn>-lrn)?|(?P<grouped>-grouped)?(?P<nolrn>-nolrn)?)"
     r"(?P<gaussian>-gaussian)?"
 )
+FAMILIES = ("alexnet",)
 EXAMPLES = ("alexnet", "alexnet-grouped", "alexnet-nolrn", "alexnet-64", "alexnet-64x0.25", "alexnetx0.125")
 SMALL = (("alexnetx0.125", 32), ("alexnetx0.125-grouped", 64), ("alexnet-64x0.125", 32))
 PUBLISHED = (

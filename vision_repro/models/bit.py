@@ -26,6 +26,7 @@ from vision_repro.models.published import Published
 
 BODY_PATTERN = r"(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
 PATTERN = re.compile(rf"bit-r(?P<depth>\d+){BODY_PATTERN}")
+FAMILIES = ("bit",)
 EXAMPLES = ("bit-r11x0.25", "bit-r14x0.25/2", "bit-r50x1", "bit-r101x3", "bit-r152x4", "bit-r200x3")
 _RELEASE = "google-research/big_transfer, bit_pytorch/models.py; counted"
 PUBLISHED = (  # the 928 million of the paper are R152x4 without head

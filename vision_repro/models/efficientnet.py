@@ -27,6 +27,7 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"efficientnet-(?P<size>[a-z]+\d*)(?:x(?P<width>\d+(?:\.\d+)?))?(?P<drop>-drop)?")
+FAMILIES = ("efficientnet",)
 EXAMPLES = ("efficientnet-b0x0.25", "efficientnet-b0", "efficientnet-b4", "efficientnet-b7", "efficientnet-l2")
 SMALL = (("efficientnet-b0x0.25", 8), ("efficientnet-b0x0.25-drop", 32), ("efficientnet-b0x0.25", 64))
 

@@ -35,6 +35,7 @@ from vision_repro.models.published import Published
 PATTERN = re.compile(
     rf"googlenet{WIDTH_PATTERN}(?P<norm>-bn)?(?P<direct>-nobottleneck)?(?:(?P<noaux>-noaux)|-aux(?P<aux>\d+(?:\.\d+)?))?"
 )
+FAMILIES = ("googlenet",)
 EXAMPLES = ("googlenet", "googlenet-noaux", "googlenet-bn", "googlenet-nobottleneck", "googlenetx0.25-bn-aux1.0")
 SMALL = (("googlenetx0.125-bn", 8), ("googlenetx0.125", 32), ("googlenetx0.125-nobottleneck-noaux", 64))
 PUBLISHED = (

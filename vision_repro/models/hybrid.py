@@ -30,6 +30,7 @@ from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, parse_op
 from vision_repro.models.vit import ViT
 
 PATTERN = re.compile(rf"r(?P<depth>\d*){bit.BODY_PATTERN}\+vit-{SIZE_PATTERN}/(?P<stride>\d+){OPTIONS_PATTERN}")
+FAMILIES = ("hybrid",)
 EXAMPLES = ("r8x0.25+vit-64x3/2", "r50+vit-b/16", "r50+vit-b/32", "r50+vit-l/16", "r50+vit-l/32", "r26+vit-s/32")
 _RELEASE = "google-research/vision_transformer, vit_jax/configs/models.py; counted"
 PUBLISHED = (

@@ -52,6 +52,7 @@ PATTERN = re.compile(
     r"kernels-(?P<stack>\d+(?:\.\d+)*)(?P<linear>-linear)?(?P<norm>-norm)?(?P<stride>-s2)?"
     rf"(?:{WIDTH_PATTERN}|-c(?P<channels>\d+(?:\.\d+)*))"
 )
+FAMILIES = ("kernel_net",)
 EXAMPLES = ("kernels-5", "kernels-3.3", "kernels-3.3-linear", "kernels-7", "kernels-3.3.3x0.5", "kernels-3.3-s2-c18.36")
 SMALL = (
     ("kernels-5-c4.8", 8),

@@ -29,6 +29,7 @@ from vision_repro.models.layers.plain import Plain, require_size
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"lenet5(?:-(?P<variant>sigmoid|1998))?")
+FAMILIES = ("lenet",)
 EXAMPLES = ("lenet5", "lenet5-sigmoid", "lenet5-1998")
 SMALL = (("lenet5", 8), ("lenet5-sigmoid", 8), ("lenet5-1998", 32), ("lenet5", 64))
 PUBLISHED = (

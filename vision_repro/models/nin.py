@@ -37,6 +37,7 @@ from vision_repro.models.layers.plain import (
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(rf"nin{WIDTH_PATTERN}(?:-bottleneck(?P<reduction>[1-9]\d*))?(?P<relu>-relu)?")
+FAMILIES = ("nin",)
 EXAMPLES = ("nin", "ninx0.25", "nin-relu", "nin-bottleneck4")
 SMALL = (("ninx0.25", 8), ("ninx0.25-bottleneck4", 8), ("ninx0.25", 32))
 PUBLISHED = (

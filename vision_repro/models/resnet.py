@@ -36,6 +36,7 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"(?P<kind>resnet|plain)(?P<depth>\d+)(?:x(?P<width>\d+(?:\.\d+)?))?(?P<options>(?:-[a-z0-9]+)*)")
+FAMILIES = ("resnet", "plain")
 EXAMPLES = ("resnet8", "resnet20", "plain20", "resnet56", "resnet18x0.25", "resnet18", "plain34", "resnet50")
 SMALL = (
     ("resnet8", 8),

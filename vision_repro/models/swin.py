@@ -34,6 +34,7 @@ from vision_repro.models.layers.swin_plan import NAME_PATTERN, SMALLEST, Plan, p
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(NAME_PATTERN)
+FAMILIES = ("swin",)
 EXAMPLES = ("swin-32x2.2/1", "swin-32x2.2/2", "swin-32x2.2.2/4", "swin-t", "swin-t-noshift", "swin-b", "swin-l")
 SMALL = (
     ("swin-32x2.2/1", 8),

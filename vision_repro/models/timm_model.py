@@ -17,6 +17,7 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"timm:(?P<tag>.+)")
+FAMILIES = ()  # any: what `families.family` reads from timm's name
 EXAMPLES = ("timm:resnet18", "timm:vit_base_patch16_224.augreg_in21k")
 PUBLISHED: tuple[Published, ...] = ()
 SMALL = (("timm:test_vit", 32), ("timm:test_resnet", 64))

@@ -30,6 +30,7 @@ from vision_repro.models.published import Published
 PATTERN = re.compile(
     rf"vgg(?P<depth>\d+){WIDTH_PATTERN}(?P<norm>-bn)?(?:-fc(?P<hidden>\d+))?(?:-drop(?P<rate>\d+(?:\.\d+)?))?"
 )
+FAMILIES = ("vgg",)
 EXAMPLES = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16-bn", "vgg11x0.25-bn", "vgg16-bn-fc4096", "vgg16-bn-fc0",
             "vgg16-drop0")  # fmt: skip
 SMALL = (("vgg11x0.125-bn", 8), ("vgg16x0.125", 32), ("vgg11x0.125-bn", 64))

@@ -38,6 +38,7 @@ from vision_repro.models.published import Published
 from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, Options, Size, parse_options, parse_size
 
 PATTERN = re.compile(rf"vit-{SIZE_PATTERN}/(?P<patch>\d+){OPTIONS_PATTERN}")
+FAMILIES = ("vit",)
 EXAMPLES = ("vit-32x4/2", "vit-64x4/2", "vit-64x4/4", "vit-128x6/4", "vit-s/16", "vit-b/16", "vit-l/16", "vit-h/14")
 _TABLE_1 = "ViT, Table 1; counted"
 _RELEASE = "google-research/vision_transformer, vit_jax/configs/models.py; counted"
