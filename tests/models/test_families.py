@@ -14,8 +14,21 @@ from vision_repro.models.families import family
 from vision_repro.papers.tables import paper_table
 
 ROOT = Path(__file__).parents[2]
-OWN = {"vit", "bit", "hybrid", "resnet", "plain", "swin", "vgg", "googlenet", "alexnet", "lenet", "nin", "efficientnet",
-       "kernel_net"}  # fmt: skip
+OWN = {
+    "vit",
+    "bit",
+    "hybrid",
+    "resnet",
+    "plain",
+    "swin",
+    "vgg",
+    "googlenet",
+    "alexnet",
+    "lenet",
+    "nin",
+    "efficientnet",
+    "kernel_net",
+}
 
 
 @pytest.mark.parametrize("module", catalogue.architectures(), ids=lambda module: module.__name__.rpartition(".")[2])
@@ -38,10 +51,30 @@ def test_the_families_of_all_our_architectures() -> None:
     [
         ("vit", ("vit-64x4/2-gap", "ViT-H/14", "ViT-b/32", "ViT-Lite-7/4", "ViT-mu", "vit-32x2/2-pos2d-shared")),
         ("bit", ("bit-r11x0.15", "bit-r14x0.3125/2", "ResNet50x1", "ResNet200x3", "R101x1", "BiT-L ResNet152x4")),
-        ("hybrid", ("r8x0.25/2+vit-64x3/4", "rx0.25+vit-32x2/2", "r/4+vit-32x2/8-drop0.1", "R50x1+ViT-B/32",
-                    "R50+ViT-L/16", "R+ViT-Ti/16")),
-        ("resnet", ("resnet20", "resnet8", "resnet50-v1", "resnet18x0.25-allproj", "resnet50x1", "ResNet-101",
-                    "ResNet-20 (CIFAR design)", "PreAct ResNet-18")),
+        (
+            "hybrid",
+            (
+                "r8x0.25/2+vit-64x3/4",
+                "rx0.25+vit-32x2/2",
+                "r/4+vit-32x2/8-drop0.1",
+                "R50x1+ViT-B/32",
+                "R50+ViT-L/16",
+                "R+ViT-Ti/16",
+            ),
+        ),
+        (
+            "resnet",
+            (
+                "resnet20",
+                "resnet8",
+                "resnet50-v1",
+                "resnet18x0.25-allproj",
+                "resnet50x1",
+                "ResNet-101",
+                "ResNet-20 (CIFAR design)",
+                "PreAct ResNet-18",
+            ),
+        ),
         ("plain", ("plain20", "plain56x0.25")),
         ("swin", ("swin-t", "swin-32x2.2/1-w4-noshift", "Swin-L")),
         ("vgg", ("vgg11x0.125-bn-fc0", "VGG16", "VGG-11 BN")),
@@ -52,7 +85,7 @@ def test_the_families_of_all_our_architectures() -> None:
         ("efficientnet", ("efficientnet-b0x0.25-drop", "Noisy Student EfficientNet-L2")),
         ("kernel_net", ("kernels-5", "kernels-3.3.3-linear-s2-c16.32")),
     ],
-)  # fmt: skip
+)
 def test_families_by_name(expected: str, names: tuple[str, ...]) -> None:
     assert {name: family(name) for name in names} == dict.fromkeys(names, expected)
 
