@@ -21,7 +21,7 @@ OPTIONS = $(call option,preset,PRESET) $(call option,devices,DEVICES) $(call opt
   $(call option,data_root,DATA_ROOT) $(call option,num_nodes,NODES) $(call option,jobs,JOBS) $(call option,model,MODEL) \
   $(call option,engine,ENGINE) $(call option,partition,PARTITION) $(call option,tasks,TASKS)
 
-.PHONY: help setup check test bench sweep lock report figure compare tables explain explore data data-check show doctor $(EXPERIMENTS:%=exp-%)
+.PHONY: help setup check test bench sweep sweep-file lock report figure compare tables explain explore data data-check show doctor $(EXPERIMENTS:%=exp-%)
 
 help:
 	@echo 'make setup             install the locked versions into .venv (about 6 GB, once)'
@@ -32,6 +32,7 @@ help:
 	@echo '                       [PRESET=smoke|cpu|gpu|paper DEVICES= NODES= JOBS= SEEDS= DATA_ROOT= ARGS="--key=value ..."]'
 	@echo '                       [ENGINE=slurm PARTITION= TASKS=: as a job array, see docs/clusters.md]'
 	@echo 'make sweep FILE=...    the trials of a W&B sweep file, without an account   [ENGINE=local JOBS=2 DEVICES= ARGS="--trials=20 ..."]'
+	@echo 'make sweep-file EXP=.. the grid of a preset as a W&B sweep file, on standard output   [PRESET=...]'
 	@echo 'make report             one static site: every claim, figure and number   [ARGS=...]'
 	@echo 'make figure OF=...     a figure again, for a paper or slides   [STYLE=iclr|neurips|cvpr|icml|nature|slides ARGS=...]'
 	@echo 'make compare A=. B=.   which numbers of two results differ by more than their noise   [ARGS=--csv=FILE]'
@@ -52,7 +53,7 @@ setup: $(READY)
 # line puts this folder on the path.
 $(VENV)/.ready-%:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: try make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
-	@echo "Setting up $(VENV)"
+	@echo "Setting up $(VENV)" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@sed -n '/^uv==/,/^    # via/p' requirements.lock > $(VENV)/uv.lock
 	@$(RUN) -m pip install -qq --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
@@ -82,6 +83,11 @@ exp-%:
 sweep: $(READY)
 	@$(RUN) -m vision_repro.search.sweep $(if $(FILE),$(call quote,$(FILE)),$(error sweep needs FILE=sweeps/<name>.yaml)) \
 	  $(filter-out '--preset=% '--seeds=% '--model=%,$(OPTIONS)) $(ARGS)
+
+sweep-file: $(READY)
+	@$(RUN) -m vision_repro.search.sweep_file \
+	  $(if $(EXP),$(call quote,$(EXP)),$(error sweep-file needs EXP=<experiment>, such as EXP=data-scaling)) \
+	  $(call option,preset,PRESET) $(ARGS)
 
 report: $(READY)
 	@$(RUN) -m vision_repro.report $(ARGS)

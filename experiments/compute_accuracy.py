@@ -36,7 +36,6 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Verdict
-from vision_repro.analysis.compute import family
 from vision_repro.analysis.judges.compute import (
     LARGE,
     SMALL,
@@ -52,6 +51,7 @@ from vision_repro.analysis.table import Table
 from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset
+from vision_repro.models.families import family
 
 SOURCE = "ViT, section 4.4, Figure 5"
 MARGIN = 0.015

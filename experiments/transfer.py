@@ -42,13 +42,13 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.compute import family
 from vision_repro.analysis.judges import transfer as judges
 from vision_repro.analysis.judges.joint import jointly
 from vision_repro.analysis.table import Table
 from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset
+from vision_repro.models.families import family
 from vision_repro.papers.hyper_rules import vit_fine_tuning, vit_pretraining
 
 TABLE_2, TABLE_5 = "ViT, section 4.2, Table 2", "ViT, section 4.3, Table 5"

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("vision_repro", "experiments", "benchmarks", "tests")
-LIGHT = ("config.py", "analysis", "figures", "report")
+LIGHT = ("config.py", "catalogue.py", "analysis", "figures", "report")
 HEAVY = ("torch", "torchvision", "lightning", "timm", "wandb")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -135,6 +135,42 @@ def test_library_does_not_import_experiments() -> None:
     assert wrong == set()
 
 
+def imports_by_name(path: Path) -> set[str]:
+    """What a file uses, by whatever name it is called, to import a module whose name is only known at run time."""
+    tools = {"import_module", "__import__", "pkgutil", "run_module", "SourceFileLoader", "spec_from_file_location"}
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name | ast.Attribute):
+            found |= {node.id if isinstance(node, ast.Name) else node.attr} & tools
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {word for alias in node.names for word in alias.name.split(".")} & tools
+            found |= {node.module or ""} & tools if isinstance(node, ast.ImportFrom) else set()
+    return found
+
+
+def test_only_the_catalogue_imports_by_name() -> None:
+    catalogue = ROOT / "vision_repro" / "catalogue.py"
+    found = {path: tools for path in python_files("vision_repro") if (tools := imports_by_name(path))}
+    assert found == {catalogue: {"import_module", "pkgutil"}}
+    assert {name for name in imported_modules(catalogue) if name.startswith("vision_repro.")} == {
+        "vision_repro.config",
+        "vision_repro.config.UserError",
+        "vision_repro.config.nearest",
+    }
+
+
+def test_imports_by_name_are_seen_however_they_are_written(tmp_path: Path) -> None:
+    for text in (
+        "from importlib import import_module as load",
+        "import importlib\nimportlib.import_module('x')",
+        "import pkgutil",
+        "from pkgutil import iter_modules",
+        "__import__('x')",
+    ):
+        (tmp_path / "x.py").write_text(text)
+        assert imports_by_name(tmp_path / "x.py"), text
+
+
 def test_folders_of_tests_mirror_the_package() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.rglob("*.py"))}
     places = {path.name for path in (ROOT / "vision_repro").iterdir() if path.is_dir()} | {"experiments", "benchmarks"}
@@ -179,6 +215,7 @@ def make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedPro
         "JOBS",
         "ARGS",
         "FILE",
+        "EXP",
         "PYTHON",
         "MODEL",
         "IMAGE",
@@ -212,7 +249,19 @@ def toy(tmp_path: Path) -> Path:
 def test_make_lists_the_verbs() -> None:
     done = make(ROOT)
     assert done.returncode == 0
-    for verb in ("setup", "check", "test", "bench", "exp-<name>", "sweep", "report", "tables", "explain", "data-check"):
+    for verb in (
+        "setup",
+        "check",
+        "test",
+        "bench",
+        "exp-<name>",
+        "sweep",
+        "sweep-file",
+        "report",
+        "tables",
+        "explain",
+        "data-check",
+    ):
         assert re.search(rf"^make {verb}\b", done.stdout, re.MULTILINE) or f"make {verb} " in done.stdout, verb
     for path in python_files("experiments"):
         if not path.stem.startswith("_"):
@@ -272,6 +321,26 @@ def test_make_sweep_asks_for_its_file(toy: Path) -> None:
     done = make(toy, "sweep")
     assert done.returncode == 2
     assert "sweep needs FILE=" in done.stderr
+
+
+@needs_make
+def test_make_sweep_file_prints_what_the_program_prints_and_nothing_else(toy: Path) -> None:
+    folder = toy / "vision_repro" / "search"
+    folder.mkdir(parents=True)
+    (folder / "sweep_file.py").write_text("import sys\nprint(sys.argv[1:])\n")
+    words = ["EXP=toy one's", "PRESET=two; 'cores'", "ARGS=--help"]
+    done = make(toy, "sweep-file", *words)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert ast.literal_eval(done.stdout) == ["toy one's", "--preset=two; 'cores'", "--help"]
+    assert ast.literal_eval(make(toy, "sweep-file", "EXP=toy-one", PRESET="").stdout) == ["toy-one"]
+
+
+@needs_make
+def test_make_sweep_file_asks_for_its_experiment(toy: Path) -> None:
+    done = make(toy, "sweep-file", "PRESET=gpu")
+    assert done.returncode == 2
+    assert "sweep-file needs EXP=<experiment>" in done.stderr
 
 
 def test_files_for_other_programs_parse() -> None:

@@ -16,7 +16,6 @@ from vision_repro.analysis.compute import (
     Point,
     clouds,
     compute_at,
-    family,
     front,
     mean_accuracy,
     of_family,
@@ -140,15 +139,6 @@ def test_a_front_says_nothing_outside_the_compute_that_was_tried() -> None:
     assert shared_range(points, []) is None
     assert shared_range(points, [Point("d", "", 2000.0, 0.9), Point("e", "", 3000.0, 0.9)]) is None
     assert shared_range(points, [Point("d", "", 50.0, 0.9), Point("e", "", 3000.0, 0.9)]) == (50.0, 1000.0)
-
-
-def test_families_by_name() -> None:
-    found = {name: family(name) for name in ("ViT-H/14", "vit-64x4/2-gap", "ResNet50x1", "bit-r11x0.15", "swin-t")}
-    assert list(found.values()) == ["vit", "vit", "bit", "bit", "swin"]
-    assert family("R50x1+ViT-B/32") == family("r8x0.25/2+vit-64x3/4") == "hybrid"
-    assert family("timm:vit_base_r50_s16_224.orig_in21k") == "hybrid"
-    assert family("timm:vit_base_patch16_224.augreg_in21k") == "vit"
-    assert family("timm:resnetv2_50x1_bit.goog_in21k") == "bit"
 
 
 # --- tables ---

@@ -13,11 +13,12 @@ import torch
 from experiments import compute_accuracy, data_scaling
 from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, Evidence, judge_all
-from vision_repro.analysis.compute import COMPUTE, family
+from vision_repro.analysis.compute import COMPUTE
 from vision_repro.analysis.table import Row, Table
 from vision_repro.cli import plan
 from vision_repro.config import UserError
 from vision_repro.experiment import linked
+from vision_repro.models.families import family
 
 EXPERIMENT, PRESETS = compute_accuracy.EXPERIMENT, compute_accuracy.PRESETS
 BEATS, LESS = "vit-beats-bit", "vit-needs-less"

@@ -1,7 +1,7 @@
 """Decoding: every odd file as it should look, every broken one refused, whichever decoder is installed."""
 
-import importlib
 import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,9 @@ DECODERS = ("simplejpeg", "torchvision", "pillow")
 
 def use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the decoders before `name` look as if they were not installed."""
-    gone = DECODERS[: DECODERS.index(name)]
-
-    def import_module(module: str) -> Any:
-        if module.partition(".")[0] in gone:
-            raise ImportError(module)
-        return importlib.import_module(module)
-
-    monkeypatch.setattr(decoding, "import_module", import_module)
+    modules = {"simplejpeg": "simplejpeg", "torchvision": "torchvision.io"}
+    for gone in DECODERS[: DECODERS.index(name)]:
+        monkeypatch.setitem(sys.modules, modules[gone], None)  # an import of it raises ImportError
     decoding._decoder.cache_clear()
     if decoding.decoder().split()[0] != name:
         pytest.skip(f"{name} is not installed")

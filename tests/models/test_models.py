@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from vision_repro import models
+from vision_repro import catalogue, models
 from vision_repro.config import UserError
 from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
@@ -42,7 +42,7 @@ def all_logits(output: Any) -> list[torch.Tensor]:
 
 
 def test_every_architecture_has_small_and_published_sizes() -> None:
-    for module in models._architectures():
+    for module in catalogue.architectures():
         assert module.SMALL, module.__name__
         assert all(module.PATTERN.fullmatch(name) for name, _ in module.SMALL), module.__name__
         assert all(module.PATTERN.fullmatch(item.name) for item in module.PUBLISHED), module.__name__
@@ -60,7 +60,7 @@ def test_every_example_is_built_and_takes_images() -> None:
 def test_no_name_belongs_to_two_architectures() -> None:
     names = {*models.names(), *(name for name, _ in SMALL), *(item.name for item in models.published())}
     for name in names:
-        assert sum(bool(module.PATTERN.fullmatch(name)) for module in models._architectures()) == 1, name
+        assert sum(bool(module.PATTERN.fullmatch(name)) for module in catalogue.architectures()) == 1, name
 
 
 @pytest.mark.parametrize("item", models.published(), ids=lambda item: f"{item.name}@{item.image_size}")
@@ -168,7 +168,7 @@ def smallest(module: Any) -> tuple[str, int]:
     return chosen
 
 
-ONE_EACH = [smallest(module) for module in models._architectures()]
+ONE_EACH = [smallest(module) for module in catalogue.architectures()]
 
 
 @pytest.mark.slow

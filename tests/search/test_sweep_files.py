@@ -1,8 +1,7 @@
-"""The sweep files: each is what its experiment runs, or a search that every trial of can be run."""
+"""Sweep files, kept and printed: each is what its experiment runs, or a search of which every trial can be run."""
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,26 +9,32 @@ import pytest
 import yaml
 
 from experiments import data_scaling, transfer
+from vision_repro.catalogue import experiment, experiments
 from vision_repro.cli import plan
 from vision_repro.config import UserError, run_id
 from vision_repro.experiment import grid
 from vision_repro.papers.hyper_rules import vit_fine_tuning
 from vision_repro.search import suggest
 from vision_repro.search.loop import one_run
-from vision_repro.search.sweep_file import Sweep, file_stem, grid_text, read
+from vision_repro.search.sweep_file import Sweep, grid_text, main, named_grid, read
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
-NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("*.py") if not file.stem.startswith("_"))
+NAMES = experiments()
+PRESETS = [(name, preset) for name in NAMES for preset in experiment(name).EXPERIMENT.presets]
 
 
 def preset_of(sweep: Sweep) -> str:
     return str(sweep.spec["parameters"]["preset"]["value"])
 
 
-def is_grid(sweep: Sweep) -> bool:
-    names = (file_stem(sweep.experiment, name) for name in sweep.experiment.presets)
-    return sweep.name in (*names, f"{sweep.experiment.name}_{sweep.experiment.default}")
+def printed(folder: Path, name: str, preset: str) -> Sweep:
+    """The sweep that the command prints, written to a file as its user would do."""
+    found = experiment(name).EXPERIMENT
+    text = grid_text(found, preset)
+    file = folder / f"{yaml.safe_load(text)['name']}.yaml"
+    file.write_text(text)
+    return read(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -41,19 +46,67 @@ def test_a_sweep_file_is_what_its_experiment_runs(file: Path) -> None:
         return
     planned = plan(sweep.experiment, sweep.tokens, sweep=True)
     assert len({run_id(run) for run in planned.runs}) == len(planned.runs)
-    if is_grid(sweep):
+    if sweep.name in NAMES:
+        assert (sweep.name, preset_of(sweep)) == (sweep.experiment.name, sweep.experiment.default)
         preset = sweep.experiment.presets[preset_of(sweep)]
         assert set(planned.runs) == set(grid(sweep.experiment, preset_of(sweep), preset))
     else:
         assert sweep.metric == "val_accuracy"
 
 
+def test_the_folder_keeps_searches_and_one_grid_an_experiment() -> None:
+    stems = {file.stem for file in FILES}
+    searches = {stem for stem in stems if "_lr_" in stem or stem.endswith("_search")}
+    assert stems - searches == set(NAMES)
+    assert len(list((ROOT / "sweeps").iterdir())) <= 25
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_preset_has_its_file(name: str) -> None:
-    experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
-    for preset in experiment.presets:
-        file = ROOT / "sweeps" / f"{file_stem(experiment, preset)}.yaml"
-        assert file.read_text() == grid_text(experiment, preset), f"python -m vision_repro.search.sweep_file {name}"
+def test_the_kept_grid_is_what_the_command_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name.replace("_", "-")]) == 0
+    told = f"make sweep-file EXP={name} > sweeps/{name}.yaml"
+    assert (ROOT / "sweeps" / f"{name}.yaml").read_text() == capsys.readouterr().out, told
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_a_printed_grid_gives_exactly_the_preset_s_runs(name: str, preset: str, tmp_path: Path) -> None:
+    sweep = printed(tmp_path, name, preset)
+    assert suggest.engine().schema_violations_from_proposed_config(dict(sweep.spec)) == []
+    assert not sweep.searched
+    planned = plan(sweep.experiment, sweep.tokens, sweep=True)
+    wanted = grid(sweep.experiment, preset, sweep.experiment.presets[preset])
+    assert sorted(map(run_id, planned.runs)) == sorted(map(run_id, wanted))
+    assert set(planned.runs) == set(wanted)
+    assert sweep.spec["command"] == ["${env}", "python", "-m", f"experiments.{name}", "${args}"]
+
+
+def test_the_command_prints_the_preset_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["depth", "--preset=gpu"]) == 0
+    text = capsys.readouterr().out
+    assert text == named_grid("depth", "gpu") == grid_text(experiment("depth").EXPERIMENT, "gpu")
+    assert yaml.safe_load(text)["name"] == "depth_gpu"
+    assert text != named_grid("depth")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["dept"], 'There is no experiment "dept": expected one of '),
+        (["depth", "--preset=gp"], 'depth has no preset "gp": expected one of smoke, '),
+        (["depth", "--prest=gpu"], "--prest is unknown."),
+        (["depth", "--preset=gpu,cpu"], "--preset takes one value, not 2."),
+        ([], "One experiment is printed, not 0"),
+        (["depth", "swin"], "One experiment is printed, not 2"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence(tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tokens) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sweep-file: {words}")
+    assert err.count("\n") == 1
+    if tokens[:1] == ["dept"]:
+        assert 'Did you mean "depth"?' in err
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -62,10 +115,11 @@ def test_every_sweep_file_starts_the_project_s_own_interpreter(file: Path) -> No
     assert command == ["${env}", "python", "-m", f"experiments.{read(file).experiment.name}", "${args}"]
 
 
-@pytest.mark.parametrize("name", ["data_scaling", "data_scaling_lr_cpu", "data_scaling_smoke"])
-def test_the_engine_lays_out_the_same_grid_as_the_command(name: str) -> None:
+@pytest.mark.parametrize("name", ["data_scaling", "data_scaling_lr_cpu", "smoke"])
+def test_the_engine_lays_out_the_same_grid_as_the_command(name: str, tmp_path: Path) -> None:
     """Trial by trial, as `wandb agent` gets them: the ids of the runs are those of the grid, each once."""
-    sweep = read(ROOT / "sweeps" / f"{name}.yaml")
+    kept = ROOT / "sweeps" / f"{name}.yaml"
+    sweep = read(kept) if kept.exists() else printed(tmp_path, "data_scaling", name)
     found = suggest.engine().next_runs(dict(sweep.spec), [], n=1000)
     trials = [{key: entry["value"] for key, entry in run.config.items()} for run in found if run]
     ids = []
@@ -152,6 +206,15 @@ def test_a_bad_sweep_file_is_refused(tmp_path: Path, text: str) -> None:
         read(file)
     with pytest.raises(UserError, match="cannot be read"):
         read(tmp_path / "missing.yaml")
+
+
+def test_a_sweep_file_of_an_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("method: grid\ncommand: [-m, experiments.data_scalign]\nparameters: {lr: {value: 1}}")
+    with pytest.raises(UserError, match="cannot be started") as caught:
+        read(file)
+    assert 'There is no experiment "data_scalign": expected one of ' in str(caught.value)
+    assert str(caught.value).endswith('Did you mean "data_scaling"?')
 
 
 def test_the_engine_is_the_one_that_was_measured() -> None:

@@ -8,7 +8,6 @@ and is flat behind its last one; it says nothing of less compute than was tried,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from statistics import fmean
 
 from vision_repro.analysis.judges.comparisons import size_reaching
 from vision_repro.analysis.table import Row
+from vision_repro.models.families import family
 from vision_repro.papers.tables import paper_table
 
 FAMILIES = {"vit": "ViT", "bit": "BiT (ResNet)", "hybrid": "Hybrid"}
@@ -33,14 +33,6 @@ class Point:
     start: str
     compute: float
     accuracy: float
-
-
-def family(model: str) -> str:
-    """Returns the family of a model by its name, ours or timm's: `vit`, `bit`, `hybrid`, else the name's first word."""
-    name = model.lower().removeprefix("timm:")
-    if "+vit" in name or re.match(r"vit_\w*_r\d+_s\d+_", name):
-        return "hybrid"
-    return "bit" if name.startswith("resnet") else re.split("[-_]", name)[0]
 
 
 def of_family(points: Iterable[Point], name: str) -> list[Point]:

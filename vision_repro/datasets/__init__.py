@@ -8,13 +8,11 @@ tell what is known before reading (`SIZES`) and what can be downloaded (`SOURCES
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache as memoise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from vision_repro import catalogue
 from vision_repro.config import UserError, nearest
 from vision_repro.files.splits import Sizes, Splits
 
@@ -22,15 +20,9 @@ if TYPE_CHECKING:  # a reader of the cache need not wait for pyarrow
     from vision_repro.files.listing import Listing
 
 
-@memoise
-def _modules() -> tuple[ModuleType, ...]:
-    found = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
-    return tuple(module for module in found if hasattr(module, "load") or hasattr(module, "listing"))
-
-
 def names() -> list[str]:
     """Returns the names of all data sets; some files understand more, see `PATTERN` in each."""
-    return sorted(name for module in _modules() for name in getattr(module, "NAMES", ()))
+    return sorted(name for module in catalogue.data_sets() for name in getattr(module, "NAMES", ()))
 
 
 def data_set(name: str) -> ModuleType:
@@ -39,7 +31,7 @@ def data_set(name: str) -> ModuleType:
     Raises:
         UserError: if there is none.
     """
-    for candidate in _modules():
+    for candidate in catalogue.data_sets():
         pattern = getattr(candidate, "PATTERN", None)
         if name in getattr(candidate, "NAMES", ()) or (pattern and pattern.fullmatch(name)):
             return candidate

@@ -1,7 +1,8 @@
 """How a model looks: by its name alone, so that it looks the same in every figure.
 
-The family gives the hue and the line style, the size gives the shade (dark is large) and the marker, and patches of 32
-pixels have open markers: no two neighbours in size differ by colour alone. Hues start from the Okabe-Ito palette.
+The family (`models/families.py`) gives the hue and the line style, the size gives the shade (dark is large) and the
+marker, and patches of 32 pixels have open markers: no two neighbours in size differ by colour alone. Hues start from
+the Okabe-Ito palette.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import zlib
 from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from vision_repro.models.families import family
 
 Dashes = str | tuple[float, tuple[float, ...]]
 
@@ -43,12 +46,10 @@ class Appearance:
 
 def appearance(model: str) -> Appearance:
     """Returns the look of a model; `ViT-B/16` and `vit-b/16` are the same model."""
-    name = model.lower()
-    for pattern, look in _FAMILIES:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return look(match)
-    index = zlib.crc32(name.encode())
+    found = _matched(model)
+    if found:
+        return _LOOKS[found[0]][1](found[1])
+    index = zlib.crc32(model.lower().encode())
     color = _OTHERS[index % 4]
     return Appearance(color, "osD^v"[index // 4 % 5], (0.0, (3, 1, 1, 1)), model, color)
 
@@ -96,20 +97,27 @@ def _hybrid(match: re.Match[str]) -> Appearance:
 
 _BODY = r"r(?P<depth>\d+)(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
 _SIZE = rf"(?P<size>{'|'.join(_PUBLISHED)}|[1-9]\d*x[1-9]\d*)/(?P<patch>\d+)"
-_FAMILIES: tuple[tuple[str, Callable[[re.Match[str]], Appearance]], ...] = (
-    (rf"vit-{_SIZE}", _vit),
-    (rf"bit-{_BODY}", _bit),
-    (rf"{_BODY}\+vit-{_SIZE}", _hybrid),
-)
+_LOOKS: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], Appearance]]] = {
+    "vit": (re.compile(rf"vit-{_SIZE}"), _vit),
+    "bit": (re.compile(rf"bit-{_BODY}"), _bit),
+    "hybrid": (re.compile(rf"{_BODY}\+vit-{_SIZE}"), _hybrid),
+}
+"""Family -> the sizes that have a look of their own, and that look; in the order of a legend."""
+
+
+def _matched(model: str) -> tuple[str, re.Match[str]] | None:
+    """Returns the family of a model and the parts of its name, or None where no look belongs to its size."""
+    name = family(model)
+    match = _LOOKS[name][0].fullmatch(model.lower()) if name in _LOOKS else None
+    return (name, match) if match else None
 
 
 def size_order(model: str) -> tuple[int, float, str]:
     """Returns the key that sorts models by family (ViT, BiT, hybrid, others), then by size, then by name."""
-    for index, (pattern, _) in enumerate(_FAMILIES):
-        match = re.fullmatch(pattern, model.lower())
-        if match:
-            groups = match.groupdict()
-            size = _vit_size(groups["size"]) if "size" in groups else float(groups["depth"])
-            width = float(groups.get("width") or 1) if "size" not in groups else 1.0
-            return index, size * width * width, model
-    return len(_FAMILIES), math.inf, model
+    found = _matched(model)
+    if not found:
+        return len(_LOOKS), math.inf, model
+    name, groups = found[0], found[1].groupdict()
+    size = _vit_size(groups["size"]) if "size" in groups else float(groups["depth"])
+    width = float(groups.get("width") or 1) if "size" not in groups else 1.0
+    return list(_LOOKS).index(name), size * width * width, model

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from vision_repro.analysis.claims import Verdict
-from vision_repro.analysis.compute import FAMILIES, Point, clouds, family, front, of_family, paper_points
+from vision_repro.analysis.compute import FAMILIES, Point, clouds, front, of_family, paper_points
 from vision_repro.analysis.intervals import Interval, t_interval
 from vision_repro.analysis.table import Table
 from vision_repro.figures.axes import prefixed
@@ -21,6 +21,7 @@ from vision_repro.figures.footer import footer
 from vision_repro.figures.panels import limits, say
 from vision_repro.figures.style import style, text_width
 from vision_repro.figures.venues import NARROW, page, stroke
+from vision_repro.models.families import family
 
 # inches
 _LEFT, _GAP, _RIGHT, _TOP, _PANEL, _UNDER, _LEGEND = 0.34, 0.36, 0.10, 0.22, 1.55, 0.40, 0.16

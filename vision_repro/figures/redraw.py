@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from vision_repro.analysis.claims import Evidence, Verdict, judge_all
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Table
+from vision_repro.catalogue import experiment as find_experiment
 from vision_repro.config import RunConfig, UserError, construct, nearest
 from vision_repro.figures.style import save
 from vision_repro.figures.venues import DEFAULT, Venue, on_page, page
@@ -86,7 +85,7 @@ def read(folder: Path) -> Drawing:
     table = Table.read(folder / TABLE_NAME)
     if not table.rows:
         raise UserError(f'"{folder / TABLE_NAME}" has no rows: nothing was measured.')
-    experiment = _experiment(table.rows[0].experiment)
+    experiment = find_experiment(table.rows[0].experiment).EXPERIMENT
     if missing := [name for name in experiment.settings if name not in table.columns]:
         raise UserError(f'"{folder / TABLE_NAME}" has no column {missing[0]}, which {experiment.name} compares.')
     name, preset = _preset(folder / "config.yaml", experiment)
@@ -102,18 +101,6 @@ def changed_verdicts(drawing: Drawing, folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [item.claim for item in drawing.verdicts if recorded.get(item.claim, item.verdict) != item.verdict]
-
-
-def _experiment(name: str) -> Any:
-    """Returns an experiment, found by its name: the package imports none."""
-    try:
-        folder = importlib.import_module("experiments").__path__
-    except ImportError:
-        raise UserError("There is no folder experiments here: start in the repository.") from None
-    known = [item.name for item in pkgutil.iter_modules(folder) if not item.name.startswith("_")]
-    if name not in known:
-        raise UserError(f'There is no experiment "{name}": expected one of {", ".join(known)}.{nearest(name, known)}')
-    return importlib.import_module(f"experiments.{name}").EXPERIMENT
 
 
 def _preset(file: Path, experiment: Any) -> tuple[str, Any]:

@@ -14,7 +14,6 @@ import io
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -76,15 +75,19 @@ def decoder() -> str:
 @cache
 def _decoder() -> tuple[str, Callable[[bytes], Pixels] | None]:
     """Returns the fastest decoder that is installed; None leaves everything to Pillow."""
-    places = (("simplejpeg", "simplejpeg", "decode_jpeg"), ("torchvision", "torchvision.io", "decode_image"))
-    for package, module, name in places:
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError):  # torchvision's is announced to go
-            continue
-        read = partial(_by_torchvision, found) if package == "torchvision" else found
-        return f"{package} {version(package)}", read
-    return f"pillow {version('pillow')}", None
+    # Imports inside the function, as simplejpeg is optional and torchvision costs start-up time.
+    try:
+        from simplejpeg import decode_jpeg
+
+        return f"simplejpeg {version('simplejpeg')}", decode_jpeg
+    except ImportError:
+        pass
+    try:
+        from torchvision.io import decode_image
+
+        return f"torchvision {version('torchvision')}", partial(_by_torchvision, decode_image)
+    except ImportError:  # torchvision has announced that it will remove its decoder
+        return f"pillow {version('pillow')}", None
 
 
 def _quickly(data: bytes, source: object) -> tuple[Pixels | None, str]:

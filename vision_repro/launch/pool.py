@@ -7,7 +7,6 @@ forks (an OpenMP pool does not survive that), a worker ends with its run, and di
 from __future__ import annotations
 
 import ctypes
-import importlib
 import multiprocessing
 import os
 import signal
@@ -31,17 +30,21 @@ from vision_repro.training.context import RunContext
 from vision_repro.training.device import cores
 
 Event = Callable[[RunConfig, dict[str, Any]], None]
-# torch._dynamo is what the first optimizer step would import.
-HEAVY = ("torch", "torch._dynamo", "lightning", "torchmetrics", "timm", "vision_repro.training.run")
 
 
 def preload() -> None:
     """Imports everything a run needs, on one thread, so that forked workers start at once."""
+    # Imports inside the function for start-up time: a command that trains nothing starts without them.
     import torch
 
-    torch.set_num_threads(1)
-    for name in HEAVY:
-        importlib.import_module(name)
+    torch.set_num_threads(1)  # before the others, which may run kernels
+
+    import lightning  # noqa: F401
+    import timm  # noqa: F401
+    import torch._dynamo  # the first optimizer step would import it
+    import torchmetrics  # noqa: F401
+
+    import vision_repro.training.run  # noqa: F401
 
 
 def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:

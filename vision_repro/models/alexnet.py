@@ -1,19 +1,21 @@
 """AlexNet: `alexnet[x<width>][-grouped][-nolrn][-gaussian]` or `alexnet-64[x<width>][-lrn][-gaussian]`.
 
-`alexnet` has the paper's 96, 256, 384, 384 and 256 maps in one piece, `-grouped` the paper's two halves that meet only
-in conv3 and the head (section 3.2), both with local response normalisation (section 3.3) unless `-nolrn`. `alexnet-64`
-has 64, 192, 384, 256 and 256 maps and no normalisation unless `-lrn`: the later one-tower net of torchvision and of the
-lecture slides. `<width>` multiplies all channels and the 4096 units, which are rounded to multiples of 2.
-Overlapping pooling, 3x3 with stride 2, and dropout 0.5 after fc6 and fc7 are in all of them.
+`alexnet` has the paper's 96, 256, 384, 384 and 256 maps in one tower. `-grouped` has the paper's two halves, which are
+connected only in conv3 and in the fully connected layers (section 3.2). Both have local response normalisation
+(section 3.3) unless the name has `-nolrn`. `alexnet-64` is the later network of torchvision and of the lecture slides:
+one tower of 64, 192, 384, 256 and 256 maps, without normalisation unless the name has `-lrn`. `<width>` multiplies all
+channels and the 4096 units; the products are rounded to multiples of 2. All networks have overlapping pooling, 3x3 with
+stride 2, and dropout 0.5 after fc6 and fc7.
 
-Deviation: the paper says 224 pixels, but its maps of 55 pixels need 227 (or padding, which is not mentioned): `alexnet`
-takes 227 pixels, and smaller images are padded by 2, so that 224 also gives 55. `alexnet-64` is padded by 2 at any
-size, which gives 56 at 227 pixels, as on the slides, and 55 at 224.
-Deviation: fc6 takes the map as it is; torchvision first pools it to 6x6, which changes nothing at 224 and 227 pixels.
-Deviation: He's initialisation (`plain.py`), as the paper's hardly trains on small data; `-gaussian` is the paper's:
-standard deviation 0.01, biases 1 in conv2, conv4, conv5, fc6 and fc7 (section 5).
-Deviation: up to 64 pixels conv1 is 5x5 with stride 1, above 32 pixels with stride 2, instead of 11x11 with stride 4;
-where three poolings do not fit (below 15 pixels), the first are left out.
+Deviation: the paper says 224 pixels, but its maps of 55 pixels need 227 pixels (or padding, which it does not mention).
+`alexnet` takes 227 pixels and pads smaller images by 2, so that 224 also gives 55. `alexnet-64` pads by 2 at any size:
+56 at 227 pixels, as on the slides, and 55 at 224.
+Deviation: fc6 takes the map without pooling it; torchvision first pools to 6x6, which is no change at 224 and 227
+pixels.
+Deviation: He's initialisation (`plain.py`) instead of the paper's, which hardly trains on small data; `-gaussian` is
+the paper's: standard deviation 0.01, biases 1 in conv2, conv4, conv5, fc6 and fc7 (section 5).
+Deviation: conv1 is 5x5 instead of 11x11 with stride 4: with stride 1 up to 32 pixels, with stride 2 up to 64 pixels.
+Where three poolings do not fit (below 15 pixels), the first ones are left out. Small images would leave no map.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ PATTERN = re.compile(
     rf"alexnet(?P<slim>-64)?{WIDTH_PATTERN}(?(slim)(?P<lrn>-lrn)?|(?P<grouped>-grouped)?(?P<nolrn>-nolrn)?)"
     r"(?P<gaussian>-gaussian)?"
 )
+FAMILIES = ("alexnet",)
 EXAMPLES = ("alexnet", "alexnet-grouped", "alexnet-nolrn", "alexnet-64", "alexnet-64x0.25", "alexnetx0.125")
 SMALL = (("alexnetx0.125", 32), ("alexnetx0.125-grouped", 64), ("alexnet-64x0.125", 32))
 PUBLISHED = (
@@ -54,7 +57,7 @@ def _stem(image_size: int, slim: bool) -> tuple[int, int, int]:
 
 
 def _pooled(side: int) -> tuple[tuple[int, ...], int]:
-    """Returns after which convolutions a map of `side` pixels is pooled, and the side that is left."""
+    """Returns the convolutions after which a map of `side` pixels is pooled, and the side after the last pooling."""
     for first in range(len(POOLED_AFTER)):
         left = side
         for _ in POOLED_AFTER[first:]:

@@ -2,12 +2,13 @@
 
 A pre-activation ResNet with GroupNorm and weight-standardised convolutions (BiT, section 3.3; blocks and shapes of
 `bit_pytorch/models.py`). `<depth>` counts layers: the stem, three for each bottleneck block, the head. `<width>`
-multiplies all channels, which are rounded to multiples of 8. `<stem>` is the stride before the first stage: 4 is the
-published root, the default above 64 pixels; 1, the default up to 64 pixels, and 2 are one 3x3 convolution.
+multiplies all channels, which are rounded to multiples of 8. `<stem>` is the stride before the first stage. Stride 4
+is the published root, a 7x7 convolution and a pooling, and the default above 64 pixels. Strides 1 and 2 are one 3x3
+convolution; 1 is the default up to 64 pixels.
 
-Deviation: stems of stride 1 and 2 are not in the paper, which enlarges small images to 128 pixels; here small images
-keep their size, and the 7x7 root with its pooling would leave almost nothing of them.
-Deviation: depths 8 to 26 and widths below 1 are not in the paper; small data sets need small models.
+Deviation: stems of stride 1 and 2 instead of the paper's, which enlarges small images to 128 pixels; here small images
+keep their size, and the root of stride 4 would leave almost no map.
+Deviation: depths 8 to 26 and widths below 1, which the paper does not have; small data sets need small models.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from vision_repro.models.published import Published
 
 BODY_PATTERN = r"(?:x(?P<width>\d+(?:\.\d+)?))?(?:/(?P<stem>\d+))?"
 PATTERN = re.compile(rf"bit-r(?P<depth>\d+){BODY_PATTERN}")
+FAMILIES = ("bit",)
 EXAMPLES = ("bit-r11x0.25", "bit-r14x0.25/2", "bit-r50x1", "bit-r101x3", "bit-r152x4", "bit-r200x3")
 _RELEASE = "google-research/big_transfer, bit_pytorch/models.py; counted"
-PUBLISHED = (  # the 928 million of the paper are R152x4 without head
+PUBLISHED = (  # the paper's 928 million are R152x4 without its head
     Published("bit-r50x1", 224, 25_549_352, None, _RELEASE),
     Published("bit-r50x2", 224, 97_988_712, None, "ViT, Table 6; counted"),
     Published("bit-r50x3", 224, 217_319_080, None, _RELEASE),
@@ -55,10 +57,10 @@ CHANNELS = (256, 512, 1024, 2048)
 
 
 def norm_groups(channels: int) -> int:
-    """Returns the number of GroupNorm groups: the published 32, or the most below it that leave two channels a group.
+    """Returns the number of GroupNorm groups: the largest up to the published 32 with at least two channels a group.
 
-    Deviation: fewer than 32 where a layer has fewer than 64 channels; a group of one channel would be InstanceNorm, and
-    on a map of one pixel it would erase its input.
+    Deviation: fewer than 32 groups where a layer has fewer than 64 channels; groups of one channel would be
+    InstanceNorm, which returns zeros on a map of one pixel.
     """
     return next(count for count in range(min(32, channels // 2), 0, -1) if channels % count == 0)
 
@@ -69,10 +71,10 @@ def group_norm(channels: int, **options: Any) -> GroupNormAct:
 
 
 def blocks(depth: str) -> tuple[int, ...]:
-    """Returns the bottleneck blocks of each stage of a network with `depth` layers.
+    """Returns the number of bottleneck blocks of each stage of a network with `depth` layers.
 
     Raises:
-        UserError: if no layout is known for it.
+        UserError: if no layout has this depth.
     """
     if int(depth) not in BLOCKS:
         known = ", ".join(map(str, BLOCKS))
@@ -81,7 +83,7 @@ def blocks(depth: str) -> tuple[int, ...]:
 
 
 def stem_stride(text: str | None, image_size: int) -> int:
-    """Returns the stride of the stem, which is 4 above 64 pixels and else 1 when `text` is None.
+    """Returns the stride of the stem; if `text` is None, 4 above 64 pixels and 1 otherwise.
 
     Raises:
         UserError: if it is not 1, 2 or 4.
@@ -93,7 +95,11 @@ def stem_stride(text: str | None, image_size: int) -> int:
 
 
 def resnet(layers: tuple[int, ...], width: float, stem: int, *, conv: Any, **options: Any) -> ResNetV2:
-    """Returns timm's ResNet with `width` times the published channels and a stem of stride `stem`."""
+    """Returns timm's ResNet with `width` times the published channels and a stem of stride `stem`.
+
+    Raises:
+        UserError: if the width is not above 0.
+    """
     if width <= 0:
         raise UserError(f"ResNet width {width} is not a width: expected a number above 0, such as 1 or 0.25.")
     model = ResNetV2(
@@ -110,15 +116,15 @@ def resnet(layers: tuple[int, ...], width: float, stem: int, *, conv: Any, **opt
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns the BiT `name`, with a head of zeros (`big_vision/models/bit_paper.py`), so it starts as the ViT does.
+    """Returns the BiT `name`, with a head of zeros like the ViT (`big_vision/models/bit_paper.py`).
 
     Raises:
-        UserError: if the depth, the width or the stem is not one of the grammar.
+        UserError: if the depth, the width or the stem is not in the grammar.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
     stem = stem_stride(match["stem"], image_size)
-    # 1e-10 is the epsilon of `bit_pytorch/models.py`; "fixed" is its zero padding of 1 before the max-pool
+    # As in `bit_pytorch/models.py`: epsilon 1e-10, and "fixed", a zero padding of 1 before the max-pooling.
     conv = partial(StdConv2d, eps=1e-10)
     model: nn.Module = resnet(
         blocks(match["depth"]), float(match["width"] or 1), stem, conv=conv, num_classes=classes, stem_type="fixed"

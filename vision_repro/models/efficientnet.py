@@ -1,17 +1,17 @@
 """EfficientNet: `efficientnet-<size>[x<width>][-drop]`, as in `efficientnet-l2` or `efficientnet-b0x0.25`.
 
-`<size>` is b0 to b7 (EfficientNet, Table 2) or l2, the largest network of Noisy Student (its appendix). `<width>`
-multiplies the channels of that size once more, rounded to multiples of 8 as they are. `-drop` is the dropout before the
-head and the stochastic depth of 0.2 of training on ImageNet (EfficientNet, section 5.2).
+`<size>` is b0 to b7 (EfficientNet, Table 2) or l2, the largest network of Noisy Student (its appendix). `<width>` is a
+further factor on the channels of that size, which are rounded to multiples of 8. `-drop` adds the regularisation of
+training on ImageNet: dropout before the head and stochastic depth of 0.2 (EfficientNet, section 5.2).
 
-The network is timm's `tf_efficientnet_*`: padding ("same", uneven where the stride is 2) and the epsilon of BatchNorm
-are those of the released code, so that released weights fit; timm's `efficientnet_*` pad evenly.
+The network is timm's `tf_efficientnet_*`, to which released weights fit: it has the padding ("same", uneven where the
+stride is 2) and the BatchNorm epsilon of the released code. timm's `efficientnet_*` pad evenly.
 
-Deviation: the running statistics of BatchNorm keep 0.9 of themselves at each step, not 0.99; the released value needs
-thousands of steps, and a run here may have a hundred.
-Deviation: no dropout and no stochastic depth unless `-drop`, as for the other architectures here.
-Deviation: up to 64 pixels the first convolution has stride 1; with 2, one pixel of a 32-pixel image would be left.
-Deviation: `<width>` is not in the paper, which only scales up; small data sets need small models.
+Deviation: BatchNorm's running statistics have momentum 0.9 instead of 0.99; the released value needs thousands of
+steps, and a run here may have a hundred.
+Deviation: no dropout and no stochastic depth without `-drop`, as in the other architectures here.
+Deviation: stride 1 instead of 2 in the first convolution up to 64 pixels; a 32-pixel image would end as one pixel.
+Deviation: `<width>` can make networks smaller, the paper only scales up; small data sets need small models.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"efficientnet-(?P<size>[a-z]+\d*)(?:x(?P<width>\d+(?:\.\d+)?))?(?P<drop>-drop)?")
+FAMILIES = ("efficientnet",)
 EXAMPLES = ("efficientnet-b0x0.25", "efficientnet-b0", "efficientnet-b4", "efficientnet-b7", "efficientnet-l2")
 SMALL = (("efficientnet-b0x0.25", 8), ("efficientnet-b0x0.25-drop", 32), ("efficientnet-b0x0.25", 64))
 
@@ -39,11 +40,12 @@ STAGES = (
     ["ir_r4_k5_s2_e6_c192_se0.25"],
     ["ir_r1_k3_s1_e6_c320_se0.25"],
 )
-"""B0 (EfficientNet, Table 1) in timm's notation: repeats, kernel, stride, expansion, channels, squeeze of a block."""
+"""The stages of B0 (EfficientNet, Table 1) in timm's notation: kind of block, repeats, kernel, stride, expansion,
+channels, squeeze-and-excitation ratio."""
 
 
 class Size(NamedTuple):
-    """Multiples of B0's channels and blocks, and the dropout before the head (released `efficientnet_params`)."""
+    """Factors on B0's channels and blocks, and the dropout before the head (released `efficientnet_params`)."""
 
     width: float
     depth: float
@@ -76,7 +78,7 @@ PUBLISHED = (
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns the EfficientNet `name`; any image size will do.
+    """Returns the EfficientNet `name`, which takes any image size.
 
     Raises:
         UserError: if the size is unknown or the width is not above 0.
@@ -102,6 +104,6 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
         drop_path_rate=0.2 if match["drop"] else 0.0,
     )
     if image_size <= 64:
-        model.conv_stem.stride = (1, 1)  # "same" padding is computed from it at each call
+        model.conv_stem.stride = (1, 1)  # the layer computes its "same" padding from the stride at each call
     whole: nn.Module = model
     return whole

@@ -1,21 +1,21 @@
 """GoogLeNet: `googlenet[x<width>][-bn][-nobottleneck][-noaux|-aux<weight>]`, as in `googlenetx0.25-bn-aux1.0`.
 
-The net of Table 1 and Figure 3 of the paper (arXiv 1409.4842): nine inception blocks with true 5x5 branches, where
-torchvision has 3x3; local response normalisation, no batch norm; dropout 0.4 before the last layer. In training it also
-returns two auxiliary classifiers, after 4a and 4d, whose losses count 0.3 (section 5), or `<weight>`; in evaluation
-they do not run. `-noaux` has none; with `-aux0` they run in training, and their losses count nothing.
-`-bn` puts batch norm behind each convolution and has no response normalisation (as in the later BN-Inception).
-`-nobottleneck` lets the 3x3 and 5x5 convolutions see the whole input, without the 1x1 convolutions before them; the 1x1
-convolution behind the pooling is kept, as without it the blocks would grow from one to the next.
-`<width>` multiplies all channels. Up to 64 pixels the stem is smaller.
+The network of Table 1 and Figure 3 of the paper (arXiv 1409.4842): nine inception blocks with 5x5 branches (torchvision
+has 3x3 there), local response normalisation, no batch norm, dropout 0.4 before the last layer. In training it also
+returns the logits of two auxiliary classifiers, after 4a and 4d; their losses have the weight 0.3 (section 5), or
+`<weight>`. In evaluation they do not run. `-noaux` has none; with `-aux0` they run in training with the weight 0.
+`-bn` has batch norm after each convolution and no response normalisation (as in the later BN-Inception).
+`-nobottleneck` has no 1x1 convolutions before the 3x3 and 5x5 ones, which then take the whole input. The 1x1
+convolution after the pooling stays: without it each block would have more channels than the one before.
+`<width>` multiplies all channels. The stem is smaller up to 64 pixels.
 
-Deviation: the paper gives no constants of the normalisation; these are those of BVLC's replication for Caffe, which was
-made with the help of the first author: n 5, alpha 1e-4 / n, beta 0.75, k 1.
-Deviation: He's initialisation (`plain.py`), about which the paper says nothing.
-Deviation: max-pooling rounds sides up without padding, as in BVLC's; the lecture slides pad pool1 by 1 for the same
+Deviation: the constants of the normalisation are n 5, alpha 1e-4 / n, beta 0.75, k 1, from BVLC's replication for
+Caffe, which the first author helped with; the paper gives none.
+Deviation: He's initialisation (`plain.py`); the paper does not state one.
+Deviation: max-pooling rounds sides up without padding, as BVLC's does; the lecture slides pad pool1 by 1. Both give
 112-56-28-14-7.
-Deviation: up to 64 pixels conv1 is 3x3, above 32 pixels with stride 2, and pool1 is left out; up to 8 pixels pool2 too.
-An auxiliary classifier pools over the whole map where it is smaller than 5x5.
+Deviation: up to 64 pixels conv1 is 3x3 (stride 2 above 32 pixels) and pool1 is left out; up to 8 pixels pool2 too; an
+auxiliary classifier pools over the whole map where that is smaller than 5x5. Small images would leave no map.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from vision_repro.models.published import Published
 PATTERN = re.compile(
     rf"googlenet{WIDTH_PATTERN}(?P<norm>-bn)?(?P<direct>-nobottleneck)?(?:(?P<noaux>-noaux)|-aux(?P<aux>\d+(?:\.\d+)?))?"
 )
+FAMILIES = ("googlenet",)
 EXAMPLES = ("googlenet", "googlenet-noaux", "googlenet-bn", "googlenet-nobottleneck", "googlenetx0.25-bn-aux1.0")
 SMALL = (("googlenetx0.125-bn", 8), ("googlenetx0.125", 32), ("googlenetx0.125-nobottleneck-noaux", 64))
 PUBLISHED = (
@@ -75,14 +76,14 @@ def _stem(image_size: int, width: float, norm: bool) -> nn.Sequential:
 
 
 def _side(image_size: int) -> int:
-    """Returns the side of the map behind the stem [pixels]."""
+    """Returns the side of the map after the stem [pixels]."""
     side = (image_size + 1) // 2 if image_size > 32 else image_size
     side = side // 2 if image_size > 64 else side
     return side // 2 if image_size > 8 else side
 
 
 class GoogLeNet(nn.Module):
-    """Stem, nine inception blocks, a mean over the map, a linear layer, and auxiliary classifiers in training."""
+    """Stem, nine inception blocks, mean over the map, linear layer, and auxiliary classifiers that run in training."""
 
     def __init__(self, stem: nn.Sequential, body: OrderedDict[str, nn.Module], head: nn.Linear, weight: float) -> None:
         super().__init__()
@@ -94,8 +95,8 @@ class GoogLeNet(nn.Module):
         self.weight = weight
 
     def _walk(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Returns the last map, and those that the auxiliary classifiers see."""
-        # Pooling with stride 1 is several times slower in the other memory format on a CPU.
+        """Returns the last map `[B, C, H, W]`, and the maps that the auxiliary classifiers take."""
+        # On a CPU, pooling with stride 1 is several times slower in the other memory format.
         maps, seen = self.stem(images.contiguous(memory_format=torch.channels_last)), []
         for key, layer in self.body.items():
             maps = layer(maps)
@@ -117,7 +118,7 @@ class GoogLeNet(nn.Module):
         return self.head
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Returns logits `[B, K]`; in training, where there are auxiliary classifiers, theirs too."""
+        """Returns logits `[B, K]`; in training also those of the auxiliary classifiers, if there are any."""
         maps, seen = self._walk(images)
         logits = self.forward_head(maps)
         if not self.training or not seen:
@@ -130,7 +131,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """Returns the GoogLeNet `name`; its features are the mean of the last map.
 
     Raises:
-        UserError: if the width is 0, or the images are smaller than the poolings can take.
+        UserError: if the width is 0, or the images are too small for the poolings.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
@@ -147,7 +148,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
             body[POOLED_AFTER[key]], side = halving_pool(), side // 2
     model = GoogLeNet(_stem(image_size, width, norm), body, nn.Linear(channels, classes), float(match["aux"] or 0.3))
     initialise_he(model, model.head)
-    for key in () if match["noaux"] else AUXILIARY_AFTER:  # last: the other weights are drawn as without them
+    for key in () if match["noaux"] else AUXILIARY_AFTER:  # drawn last, so that the other weights do not depend on them
         classifier = auxiliary_classifier(*taps[key], width, norm, classes)
         final = classifier[-1]
         assert isinstance(final, nn.Linear)

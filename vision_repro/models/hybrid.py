@@ -1,18 +1,18 @@
 """Hybrid: `r<depth>[x<width>][/<stem>]+vit-<size>/<stride>[-<option>]...`, as in `r50+vit-b/16`.
 
-A ViT over the feature map of a ResNet, each pixel of the map one token (ViT, sections 3.1 and 4.1). The ResNet part is
-named as in `bit.py`, the size and the options as in `vit.py`. `<stride>` is the down-sampling of the ResNet and sets
-how many of its stages there are; blocks of the stages beyond move into the last one that stays, as in the paper's
-R50+ViT-B/16.
-Without `<depth>` only the stem stays, and a token is a patch of its map: `r+vit-ti/32` has patches of 8 x 8 on a map of
-stride 4. The release calls it R+ViT-Ti/16, although its tokens are 32 pixels apart.
+A ViT over the feature map of a ResNet: each pixel of the map is a token (ViT, sections 3.1 and 4.1). The ResNet is
+named as in `bit.py`, the size and the options as in `vit.py`. `<stride>` is the down-sampling of the ResNet and decides
+how many stages it has. The blocks of the stages that are left out are added to the last stage, as in the paper's
+R50+ViT-B/16. Without `<depth>` the ResNet is its stem alone, and a token is a patch of the stem's map: `r+vit-ti/32`
+has patches of 8x8 on a map of stride 4. The release calls it R+ViT-Ti/16, although its tokens are 32 pixels apart.
 
 The ResNet is the post-activation one of the released code (`vit_jax/models_resnet.py`): GroupNorm, weight
-standardisation, "same" padding, and the last GroupNorm of each block starts at zero.
-Deviation: 1e-8 is added to the variance of a filter, not 1e-5 to its standard deviation; timm's value, for the same
-purpose.
-Deviation: no dropout unless the name asks for it; the released R50+ViT-B/16 and R50+ViT-L/32 have -drop0.1.
-Deviation: small names (stems of stride 1 and 2, depths below 26, widths below 1) as in `bit.py`.
+standardisation, "same" padding, and zero for the scale of the last GroupNorm of each block at the start.
+
+Deviation: weight standardisation adds 1e-8 to the variance of a filter instead of 1e-5 to its standard deviation;
+this is timm's layer, and both only prevent a division by zero.
+Deviation: no dropout without -drop<rate>; the released R50+ViT-B/16 and R50+ViT-L/32 have -drop0.1.
+Deviation: stems of stride 1 and 2, depths below 26 and widths below 1, as in `bit.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, parse_op
 from vision_repro.models.vit import ViT
 
 PATTERN = re.compile(rf"r(?P<depth>\d*){bit.BODY_PATTERN}\+vit-{SIZE_PATTERN}/(?P<stride>\d+){OPTIONS_PATTERN}")
+FAMILIES = ("hybrid",)
 EXAMPLES = ("r8x0.25+vit-64x3/2", "r50+vit-b/16", "r50+vit-b/32", "r50+vit-l/16", "r50+vit-l/32", "r26+vit-s/32")
 _RELEASE = "google-research/vision_transformer, vit_jax/configs/models.py; counted"
 PUBLISHED = (
@@ -48,12 +49,12 @@ SMALL = (
 
 
 def stages(blocks: tuple[int, ...], stem: int, stride: int) -> tuple[int, ...]:
-    """Returns the blocks of each stage of a ResNet that down-samples by `stride`, its stem by `stem`.
+    """Returns the number of blocks of each stage of a ResNet that down-samples by `stride`, its stem by `stem`.
 
-    All blocks are kept: (3, 4, 6, 3) at stem 4 and stride 16 is (3, 4, 9).
+    All blocks are kept: (3, 4, 6, 3) becomes (3, 4, 9) with a stem of 4 and a stride of 16.
 
     Raises:
-        UserError: if these blocks cannot reach the stride.
+        UserError: if the stages cannot reach the stride.
     """
     reachable = [stem * 2**index for index in range(len(blocks))]
     if stride not in reachable:
@@ -63,7 +64,11 @@ def stages(blocks: tuple[int, ...], stem: int, stride: int) -> tuple[int, ...]:
 
 
 def _backbone(depth: str, width: float, stem: int, stride: int) -> tuple[nn.Module, int]:
-    """Returns the ResNet and the side of a token [pixels of its map]; without a depth the ResNet is a stem."""
+    """Returns the ResNet, or its stem if there is no depth, and the side of a token [pixels of the map].
+
+    Raises:
+        UserError: if the depth is unknown, or the stem and the stages cannot reach the stride.
+    """
     if not depth and (stride == 0 or stride % stem):
         raise UserError(f"A stem of stride {stem} has no patches {stride} pixels apart: expected a multiple of {stem}.")
     model = bit.resnet(

@@ -1,29 +1,29 @@
 """Networks with one large kernel or a stack of small ones in a stage: `kernels-<stack>[-linear][-norm][-s2][<width>]`.
 
 As in `kernels-5`, `kernels-3.3x0.5`, `kernels-3.3-linear-c8.16.32`, `kernels-7-s2-c18.36`, `kernels-3.3.3-norm`.
-`<stack>` lists the sides of the kernels of each stage, odd numbers in the order in which they come. Receptive fields
-are equal where the sums of (side - 1) are: `5` and `3.3`, `7` and `3.3.3` (VGG, arXiv 1409.1556, section 2.3).
-`<width>` is `x<factor>` on the channels 16, 32 and 64, or `-c<channels of each stage>`, as many stages as numbers.
+`<stack>` lists the sides of the kernels of each stage, odd numbers, first to last. Two stacks have the same receptive
+field if their sums of (side - 1) are equal: `5` and `3.3`, `7` and `3.3.3` (VGG, arXiv 1409.1556, section 2.3).
+`<width>` is `x<factor>` on the channels 16, 32 and 64, or `-c<channels of each stage>`, one number for each stage.
 
-All networks share the rest: a 3x3 convolution to the C of the first stage (stem), of stride 2 with `-s2`; before each
-further stage a 2x2 max-pooling and a 1x1 convolution to its C; the mean over the last map; a linear layer. Convolutions
-in stacks keep the map (stride 1, zero padding) and have C maps in and out, so a stage has exactly the sum of side^2 C^2
-weights, 25 C^2 against 18 C^2, and 2 H W FLOPs a weight.
+The rest is the same in all networks: a stem, a 3x3 convolution to the C of the first stage, with stride 2 for `-s2`;
+before each further stage a 2x2 max-pooling and a 1x1 convolution to the C of that stage; the mean over the last map; a
+linear layer. The convolutions of a stack have stride 1, zero padding and C maps in and out, so a stage has exactly the
+sum of side^2 C^2 weights, for example 25 C^2 against 18 C^2, and 2 H W FLOPs a weight.
 
-Each stem, widening and stack ends in one batch norm and one ReLU, whatever is in the stack. Between the kernels of a
-stack there is a ReLU; with `-linear` there is none, and this is all in which the two differ. `-norm` puts a batch norm
-between them too (before the ReLU), as is usual today.
+Each stem, 1x1 convolution and stack ends with one batch norm and one ReLU. Between the kernels of a stack there is a
+ReLU; `-linear` leaves it out and changes nothing else. `-norm` adds a batch norm between the kernels (before the ReLU),
+as is usual today.
 
-Deviation: one batch norm a stack, where VGG has none; it was trained for weeks, its deeper nets from weights of the
-11-layer one. A norm behind every kernel would give stacks more norms than single kernels have, and what it does could
-not be told from what the ReLU does.
-Deviation: no biases but the head's: behind most convolutions the norm would remove them, and weights then are the
-formulas, exactly. A ReLU inside a stack therefore bends at 0.
-Deviation: a stage is one stack and the mean over the map comes before one linear layer, instead of up to four layers a
-stage and fc6 to fc8, which would hide the kernels' weights.
+Deviation: one batch norm a stack, while VGG has none; VGG trained for weeks, its deeper networks from weights of the
+11-layer one. A norm after every kernel would give stacks more norms than single kernels have, and its effect could not
+be separated from that of the ReLU.
+Deviation: only the head has biases; after most convolutions the norm would remove them, and the numbers of weights are
+then exactly the formulas. A ReLU inside a stack therefore has its threshold at 0.
+Deviation: one stack a stage, and a mean over the map before one linear layer, instead of up to four layers a stage and
+fc6 to fc8; the weights of fc6 to fc8 would outnumber those of the kernels.
 
-Weights are normal with variance g / fan-in: g = 2 behind a ReLU or at the images (He et al. 2015), 1 behind another
-kernel of a linear stack, which keeps the variance where no ReLU halves it.
+Weights are normal with variance g / fan-in. g is 2 after a ReLU and for the images (He et al. 2015); it is 1 after
+another kernel of a linear stack, where no ReLU halves the variance.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ PATTERN = re.compile(
     r"kernels-(?P<stack>\d+(?:\.\d+)*)(?P<linear>-linear)?(?P<norm>-norm)?(?P<stride>-s2)?"
     rf"(?:{WIDTH_PATTERN}|-c(?P<channels>\d+(?:\.\d+)*))"
 )
+FAMILIES = ("kernel_net",)
 EXAMPLES = ("kernels-5", "kernels-3.3", "kernels-3.3-linear", "kernels-7", "kernels-3.3.3x0.5", "kernels-3.3-s2-c18.36")
 SMALL = (
     ("kernels-5-c4.8", 8),
@@ -65,7 +66,7 @@ CHANNELS = (16, 32, 64)
 
 
 class Layout(NamedTuple):
-    """What a name says: sides of a stage's kernels, channels of the stages, what is between kernels, stem's stride."""
+    """A parsed name: kernel sides of a stage, channels of each stage, `-linear`, `-norm`, and the stem's stride."""
 
     kernels: tuple[int, ...]
     channels: tuple[int, ...]
@@ -78,7 +79,7 @@ def parse(name: str) -> Layout:
     """Returns the layout of a name that `PATTERN` matches.
 
     Raises:
-        UserError: if a kernel has no centre, nothing is between two kernels, or a stage has no channel.
+        UserError: if a side is even, an option needs several kernels and there is one, or a stage has no channel.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
@@ -101,12 +102,12 @@ def parse(name: str) -> Layout:
 
 
 def _ended(key: str, conv: nn.Conv2d) -> OrderedDict[str, nn.Module]:
-    """Returns a convolution with what ends each part of the network: a batch norm and a ReLU."""
+    """Returns a convolution, a batch norm and a ReLU: the end of each part of the network."""
     return OrderedDict([(f"conv{key}", conv), ("norm", nn.BatchNorm2d(conv.out_channels)), ("relu", nn.ReLU())])
 
 
 def stack(layout: Layout, channels: int) -> nn.Sequential:
-    """Returns the kernels of one stage, maps `[B, C, H, W]` to maps of the same shape."""
+    """Returns the kernels of one stage, from maps `[B, C, H, W]` to maps of the same shape."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     *inner, last = (nn.Conv2d(channels, channels, side, padding=side // 2, bias=False) for side in layout.kernels)
     for index, conv in enumerate(inner, start=1):
@@ -120,7 +121,7 @@ def stack(layout: Layout, channels: int) -> nn.Sequential:
 
 
 def _keep_variance(linear: nn.Module) -> None:
-    """Draws the kernels of a linear stack behind its first one with variance 1 / fan-in."""
+    """Draws the kernels of a linear stack, except its first, with variance 1 / fan-in."""
     for conv in [part for part in linear.children() if isinstance(part, nn.Conv2d)][1:]:
         nn.init.normal_(conv.weight, std=1 / math.sqrt(conv.weight[0].numel()))
 
@@ -129,7 +130,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """Returns the network `name`; its features are the means of the last stage's maps.
 
     Raises:
-        UserError: if the name is not one of the grammar, or the images are too small for its poolings.
+        UserError: if the name is not in the grammar, or the images are too small for the poolings.
     """
     layout = parse(name)
     require_size(name, image_size, layout.stride * 2 ** (len(layout.channels) - 1))

@@ -1,19 +1,22 @@
 """LeNet-5: `lenet5[-sigmoid|-1998]`, grey digits of 32 pixels.
 
-`lenet5` is the net as it is usually drawn: two 5x5 convolutions of 6 and 16 maps, tanh after each, 2x2 average pooling,
-120 and 84 units. `lenet5-sigmoid` is that of the lecture slides, a sigmoid after each pooling. `lenet5-1998` has what
-LeCun et al. 1998, section II.B, has and the others leave out: sub-sampling with a trainable coefficient and bias for
-each map and a squashing after it, 16 maps that each see only some of the 6 (Table I), and 1.7159 tanh(2/3 a); up to its
-84 units it has exactly the paper's 60,000 trainable parameters.
+`lenet5` is the network as it is usually drawn: two 5x5 convolutions of 6 and 16 maps, tanh after each, 2x2 average
+pooling, 120 and 84 units. `lenet5-sigmoid` is the network of the lecture slides, with a sigmoid after each pooling.
+`lenet5-1998` is the network of LeCun et al. 1998, section II.B: sub-sampling with a trainable coefficient and bias for
+each map and a squashing function after it, 16 maps of which each takes only some of the 6 (Table I), and
+1.7159 tanh(2/3 a). Up to its 84 units it has exactly the paper's 60,000 trainable parameters.
 
-Colour images become grey with the weights of ITU-R 601, as in PIL; three equal channels stay what they are.
+Colour images become grey with the weights of ITU-R 601, as in PIL. An image with three equal channels keeps its values.
+
 Deviation: a linear layer and softmax instead of the paper's Euclidean distance to drawn 7x12 characters, which would
-need a picture for each class. `lenet5` and `lenet5-sigmoid` have plain average pooling and 16 maps that see all 6.
-Deviation: other sizes than 32 pixels. Below it the first convolution is padded, as the paper does to 28-pixel digits;
-the second too where it would leave nothing (8-pixel digits). The third covers the whole map, whatever its side.
-Deviation: Glorot's uniform initialisation, before a sigmoid times 4 (the inverse of its slope at 0); the paper has
-uniform weights within 2.4 / fan-in, which `lenet5-1998` keeps for all but its coefficients: they start at 1/4, a mean
-of the four pixels.
+need a picture for each class.
+Deviation: `lenet5` and `lenet5-sigmoid` have average pooling without parameters and 16 maps that take all 6, instead of
+trainable sub-sampling and Table I; this is the network that textbooks and the slides call LeNet-5.
+Deviation: other sizes than 32 pixels. Below 32 pixels the first convolution is padded, as the paper pads 28-pixel
+digits; the second is padded where its map would be empty (8-pixel digits). The third covers the whole map.
+Deviation: Glorot's uniform initialisation, with gain 4 before a sigmoid (the inverse of its slope at 0), instead of the
+paper's uniform weights within 2.4 / fan-in. `lenet5-1998` has the paper's, except for the sub-sampling coefficients,
+which start at 1/4: the mean of the four pixels.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from vision_repro.models.layers.plain import Plain, require_size
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"lenet5(?:-(?P<variant>sigmoid|1998))?")
+FAMILIES = ("lenet",)
 EXAMPLES = ("lenet5", "lenet5-sigmoid", "lenet5-1998")
 SMALL = (("lenet5", 8), ("lenet5-sigmoid", 8), ("lenet5-1998", 32), ("lenet5", 64))
 PUBLISHED = (
@@ -41,11 +45,11 @@ SOURCES = (
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5), (0, 1, 2, 3, 4, 5)),
 )
-"""The maps of S2 that each of the 16 maps of C3 sees (Table I)."""
+"""The maps of S2 that each of the 16 maps of C3 takes (Table I)."""
 
 
 class Grey(nn.Module):
-    """Colour images `[B, 3, H, W]` to grey ones `[B, 1, H, W]`."""
+    """Converts colour images `[B, 3, H, W]` to grey images `[B, 1, H, W]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class ScaledTanh(nn.Module):
 
 
 class Subsample(nn.Module):
-    """Sums of 2x2 pixels times a trainable coefficient plus a trainable bias, one of each for a map."""
+    """Sum of 2x2 pixels times a trainable coefficient plus a trainable bias; each map has its own two."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -80,7 +84,7 @@ class Subsample(nn.Module):
 
 
 class SparseConv(nn.Module):
-    """C3: 16 maps of 5x5 kernels over the 6 maps, of which each sees those in `SOURCES` only; 60 kernels."""
+    """C3: 5x5 convolution from 6 to 16 maps, each of which takes only the maps in `SOURCES`; 60 kernels."""
 
     def __init__(self, padding: int) -> None:
         super().__init__()
@@ -92,7 +96,7 @@ class SparseConv(nn.Module):
         self.padding = padding
 
     def dense(self) -> Tensor:
-        """Returns the kernels `[16, 6, 5, 5]`, zero where a map sees nothing."""
+        """Returns the kernels `[16, 6, 5, 5]`, zero where a map does not take an input map."""
         return self.weight.new_zeros(96, 5, 5).index_copy(0, self.places, self.weight).view(16, 6, 5, 5)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -120,7 +124,7 @@ def _initialise(model: nn.Module, variant: str | None) -> None:
 
 
 def _pooling(variant: str | None, maps: int) -> list[tuple[str, nn.Module]]:
-    """Returns the layers between one convolution and the next."""
+    """Returns the layers between two convolutions, with their names."""
     if variant == "sigmoid":
         return [("pool", nn.AvgPool2d(2)), ("squash", nn.Sigmoid())]
     if variant == "1998":
@@ -153,5 +157,5 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     model = Plain(stack, top, nn.Linear(84, classes))
     _initialise(model, variant)
     if variant == "sigmoid":
-        nn.init.xavier_uniform_(model.head.weight)  # no sigmoid behind it
+        nn.init.xavier_uniform_(model.head.weight)  # no sigmoid follows
     return model

@@ -1,20 +1,21 @@
 """Network in Network (Lin et al. 2014): `nin[x<width>][-bottleneck<r>][-relu]`.
 
-Each block is a k x k convolution and 1x1 convolutions behind it, a small perceptron that slides over the map (mlpconv);
-there is no fully connected layer: the last 1x1 convolution gives one map for each class, and its mean over the pixels
-is the logit. Up to 64 pixels it is the paper's net for CIFAR (192-160-96, 192-192-192, 192-192-K), above the authors'
-net for ImageNet (96-96-96, 256-256-256, 384-384-384, 1024-1024-K); `<width>` multiplies all channels.
-`-bottleneck<r>` puts a 1x1 convolution to 1/r of the channels before each k x k convolution but the first, the saving
-that the lecture slides show on GoogLeNet; it is not in the paper.
+Each block is a k x k convolution followed by 1x1 convolutions, a small perceptron that slides over the map (mlpconv).
+There is no fully connected layer: the last 1x1 convolution gives one map for each class, and its mean over the pixels
+is the logit. Up to 64 pixels it is the paper's network for CIFAR (192-160-96, 192-192-192, 192-192-K), above 64 pixels
+the authors' network for ImageNet (96-96-96, 256-256-256, 384-384-384, 1024-1024-K). `<width>` multiplies all channels.
+`-bottleneck<r>` adds a 1x1 convolution to 1/r of the channels before each k x k convolution except the first. It is not
+in the paper; the lecture slides show this saving on GoogLeNet.
 
-The last 1x1 convolution is the final linear layer here. Linear, then averaged, it equals the linear layer of the
-averaged map, so it is applied once to the mean of the map, and that mean is what the features are.
-Deviation: so there is no ReLU on the class maps. The authors' code has one, which forbids negative logits and leaves a
-class whose map is 0 without gradient; `-relu` has it.
-Deviation: the k x k convolutions start with He's initialisation (`plain.py`) and the 1x1 convolutions behind them as
-identities, so that a block starts as its k x k convolution alone; the authors draw all layers with one standard
-deviation (0.05; on ImageNet 0.01 or 0.05). With He's in all layers a small net learned nothing from 150 batches of
-upsampled digits: over nine layers the means of all images' maps become nearly parallel.
+The last 1x1 convolution is the final linear layer here. The mean of a linear function is the function of the mean, so
+the layer is applied once, to the mean of the map; this mean is the features.
+
+Deviation: no ReLU on the class maps, so that the mean can come first. The authors' code has one, which forbids negative
+logits and gives no gradient to a class whose map is 0; `-relu` has it.
+Deviation: the k x k convolutions start with He's initialisation (`plain.py`) and the 1x1 convolutions after them as
+identities, so that a block starts as its k x k convolution alone. The authors draw all layers with one standard
+deviation (0.05; on ImageNet 0.01 or 0.05). With He's initialisation in all layers a small network learned nothing from
+150 batches of upsampled digits: after nine layers the mean maps of all images are nearly parallel.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from vision_repro.models.layers.plain import (
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(rf"nin{WIDTH_PATTERN}(?:-bottleneck(?P<reduction>[1-9]\d*))?(?P<relu>-relu)?")
+FAMILIES = ("nin",)
 EXAMPLES = ("nin", "ninx0.25", "nin-relu", "nin-bottleneck4")
 SMALL = (("ninx0.25", 8), ("ninx0.25-bottleneck4", 8), ("ninx0.25", 32))
 PUBLISHED = (
@@ -46,7 +48,7 @@ PUBLISHED = (
 
 
 class Block(NamedTuple):
-    """Channels of a k x k convolution and the 1x1 convolutions behind it; what follows it."""
+    """Channels of a k x k convolution and of the 1x1 convolutions after it, and whether pooling and dropout follow."""
 
     channels: tuple[int, ...]
     kernel: int
@@ -70,7 +72,7 @@ IMAGENET = (
 
 
 class NetworkInNetwork(Plain):
-    """A `Plain` network over a mean, with or without the ReLU on the class maps."""
+    """A `Plain` network whose neck is a mean, with or without the ReLU on the class maps."""
 
     def __init__(self, features: nn.Module, head: nn.Linear, relu: bool) -> None:
         super().__init__(features, Mean(), head)
@@ -108,10 +110,10 @@ def _features(blocks: tuple[Block, ...], width: float, reduction: int) -> nn.Seq
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns the network `name`; its features are the mean over the last map before the classes.
+    """Returns the network `name`; its features are the mean of the last map before the class maps.
 
     Raises:
-        UserError: if the width is 0, or the images are smaller than the poolings can take.
+        UserError: if the width is 0, or the images are too small for the poolings.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None

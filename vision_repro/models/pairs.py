@@ -1,8 +1,8 @@
-"""ViTs and BiTs of equal size, by image size: the comparisons of the first experiment. No torch here.
+"""ViTs and BiTs of equal size, by image size, for comparisons of the two families. No torch here.
 
-Equal means within 10 % in parameters, the linear layer for 10 classes included. Among BiTs of that size these are ones
-whose training step takes at most about the time of the ViT's on one CPU core, so that the BiT does not buy its accuracy
-with compute; at 224 pixels they are published networks.
+Equal means within 10 % in parameters, including the linear layer for 10 classes. On one CPU core a training step of the
+BiT takes at most about as long as one of the ViT, so that the BiT has no advantage in compute. At 224 pixels the
+networks are published ones.
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ PAIRS: dict[int, tuple[tuple[str, str], ...]] = {
 """Image size [pixels] -> (ViT, BiT), the smaller pair first."""
 
 HYBRIDS: dict[int, str] = {8: "r8x0.25+vit-64x3/2", 32: "r8x0.25/2+vit-64x3/4", 224: "r50+vit-b/16"}
-"""Image size [pixels] -> hybrid; of the size of the larger pair at 8 and 224 pixels, of the smaller at 32."""
+"""Image size [pixels] -> hybrid; as large as the larger pair at 8 and 224 pixels, as the smaller pair at 32."""

@@ -1,4 +1,4 @@
-"""What a source says of an architecture, held against what is built here. No torch here."""
+"""Published sizes of architectures, which tests compare with the models built here. No torch here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A published size: its name here, the image side [pixels], and the source's numbers for 1000 classes.
+    """A published size: our name of the model, the image side [pixels], and the source's numbers for 1000 classes.
 
-    `parameters` are exact, biases and final layer included, from the source or from an independent count of it; `gmacs`
-    are 1e9 multiply-adds of one forward pass as the source prints them, or None where it prints none.
+    `parameters` is the exact number, including biases and final layer, from the source or an independent count of its
+    model; `gmacs` is 1e9 multiply-adds of one forward pass as the source prints it, or None if it prints none.
     """
 
     name: str

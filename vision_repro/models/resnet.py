@@ -1,27 +1,30 @@
 """ResNet: `resnet<depth>[x<width>][-<option>...]`, and its plain twin without shortcuts, `plain<depth>...`.
 
-As in `resnet50`, `resnet20`, `plain56`, `resnet18x0.25-allproj`. `<depth>` counts weighted layers, shortcuts apart:
+As in `resnet50`, `resnet20`, `plain56`, `resnet18x0.25-allproj`. `<depth>` counts the layers with weights, except
+those of shortcuts:
 
-- 18, 34, 50, 101, 152: the ImageNet networks (ResNet, Table 1), bottlenecks from 50 on; shortcuts of type B.
-- any other 6n + 2, such as 8, 20, 56, 110: the CIFAR networks (section 4.2), three stages of 16, 32 and 64 channels;
-  shortcuts of type A. With `-bottleneck` 9n + 2, such as 11, 29, 110, 164, and 4 times the channels out of each block.
+- 18, 34, 50, 101, 152: the ImageNet networks (ResNet, Table 1), with bottlenecks from 50 on and shortcuts of type B.
+- any other 6n + 2, such as 8, 20, 56, 110: the CIFAR networks (section 4.2), with three stages of 16, 32 and 64
+  channels and shortcuts of type A. With `-bottleneck` the depth is 9n + 2, such as 11, 29, 110, 164, and a block
+  returns 4 times the channels.
 
 `<width>` multiplies all channels. Options:
 
-- `-identity` (A: parameter-free everywhere, zeros in new channels), `-projection` (B: 1x1 convolutions where the shape
-  changes), `-allproj` (C: 1x1 convolutions everywhere): the shortcuts of Table 3.
-- `-bottleneck`: as above; the names of the ImageNet networks already say it.
+- `-identity` (A: no parameters, zeros in new channels), `-projection` (B: 1x1 convolutions where the shape changes),
+  `-allproj` (C: 1x1 convolutions in all blocks): the shortcuts of Table 3.
+- `-bottleneck`: as above; the depth of an ImageNet network already decides it.
 - `-v1`: the paper's bottleneck, which halves the map in its first 1x1 convolution.
 
-Deviation: a bottleneck halves the map in its 3x3 convolution unless `-v1`; the 1x1 skips three of four pixels, and the
-layout of torchvision and timm is the one that released weights and later work use. It costs a
-ResNet-50 6 % more multiply-adds.
-Deviation: up to 64 pixels the ImageNet networks start with a 3x3 convolution of stride 1 and no pooling; the 7x7 root
-would leave one pixel of a 32-pixel image.
-Deviation: `-bottleneck` of the CIFAR networks and widths other than 1 are not in this paper; the first is in its sequel
-(Identity Mappings in Deep Residual Networks, section 4), the others serve small data.
-Deviation: kernels are drawn by fan-out, as in torchvision; the paper's reference allows both. Biases and head: torch's.
-The last norm of a block starts at one, as in the paper; starting it at zero came later (Goyal et al. 2017).
+Deviation: a bottleneck halves the map in its 3x3 convolution instead of its first 1x1 convolution, unless `-v1`; the
+1x1 convolution would skip three of four pixels, and torchvision, timm, released weights and later work use the 3x3. A
+ResNet-50 has 6 % more multiply-adds with it.
+Deviation: up to 64 pixels the ImageNet networks start with a 3x3 convolution of stride 1 and no pooling instead of the
+7x7 root, which would leave one pixel of a 32-pixel image.
+Deviation: `-bottleneck` for CIFAR networks and widths other than 1, which are not in this paper; the first is in its
+sequel (Identity Mappings in Deep Residual Networks, section 4), the widths are for small data sets.
+Deviation: kernels are drawn by fan-out, as in torchvision; the paper's reference allows fan-in and fan-out. Biases and
+head start as torch's layers do. The last norm of a block starts at one, as in the paper; zero came later (Goyal et al.
+2017).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"(?P<kind>resnet|plain)(?P<depth>\d+)(?:x(?P<width>\d+(?:\.\d+)?))?(?P<options>(?:-[a-z0-9]+)*)")
+FAMILIES = ("resnet", "plain")
 EXAMPLES = ("resnet8", "resnet20", "plain20", "resnet56", "resnet18x0.25", "resnet18", "plain34", "resnet50")
 SMALL = (
     ("resnet8", 8),
@@ -52,7 +56,7 @@ IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23
 SHORTCUTS = ("identity", "projection", "allproj")
 OPTIONS = (*SHORTCUTS, "bottleneck", "v1")
 EXPANSION = 4
-"""Channels out of a bottleneck over those of its 3x3 convolution."""
+"""Output channels of a bottleneck, divided by those of its 3x3 convolution."""
 
 _TABLE_1 = "ResNet, Table 1; exact counts: torchvision"
 _META = "torchvision, `_ops` and `num_params` of its weights"
@@ -69,7 +73,7 @@ PUBLISHED = (
 
 
 class Layout(NamedTuple):
-    """What a name says: blocks of each stage, channels of the first, kind of block and of shortcut (None: plain)."""
+    """A parsed name: blocks of each stage, channels of the first stage, kind of block and of shortcut (None: plain)."""
 
     blocks: tuple[int, ...]
     channels: int
@@ -87,12 +91,12 @@ class Widened(nn.Module):
         self.added, self.stride = added, stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns `[B, C + added, H / stride, W / stride]`, sides rounded up, for `[B, C, H, W]`."""
+        """Returns `[B, C + added, H / stride, W / stride]`, with sides rounded up, for `[B, C, H, W]`."""
         return pad(images[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
 
 
 def shortcut(kind: str | None, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """Returns the way past a block: None in a plain network, else of `kind` A, B or C (see the grammar above)."""
+    """Returns the shortcut of a block, of type A, B or C (see the grammar above); None in a plain network."""
     if kind is None:
         return None
     if kind != "allproj" and stride == 1 and inputs == outputs:
@@ -103,9 +107,9 @@ def shortcut(kind: str | None, inputs: int, outputs: int, stride: int) -> nn.Mod
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 ones, each with a BatchNorm, past them a shortcut; ReLU after the sum.
+    """Two 3x3 convolutions, or a 1x1, a 3x3 and a 1x1, each with a BatchNorm; a shortcut; a ReLU after the sum.
 
-    Parameters are named as in torchvision, so weights can be exchanged with it.
+    Parameters are named as in torchvision, so that both can load each other's weights.
     """
 
     def __init__(self, inputs: int, channels: int, stride: int, layout: Layout) -> None:
@@ -124,7 +128,7 @@ class Block(nn.Module):
         self.downsample = shortcut(layout.shortcut, inputs, outputs, stride)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the block's map for `[B, C, H, W]`."""
+        """Returns the output of the block for a map `[B, C, H, W]`."""
         out = images
         for index in range(1, self.layers + 1):
             out = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(out))
@@ -137,7 +141,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages of blocks that halve the map from the second stage on, mean over the map, linear layer."""
+    """Stem, stages of blocks (each stage but the first halves the map), mean over the map, linear layer."""
 
     def __init__(self, layout: Layout, *, large: bool, classes: int) -> None:
         super().__init__()
@@ -159,7 +163,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Returns the last map `[B, D, H / s, W / s]`, s the stride of the network, of images `[B, 3, H, W]`."""
+        """Returns the last map `[B, D, H / s, W / s]` of images `[B, 3, H, W]`; s is the stride of the network."""
         out: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in range(1, self.stages + 1):
             out = getattr(self, f"layer{stage}")(out)
@@ -183,7 +187,7 @@ def parse(name: str) -> Layout:
     """Returns the layout of a name that `PATTERN` matches.
 
     Raises:
-        UserError: if the depth, the width or an option is not one of the grammar, or options contradict each other.
+        UserError: if the depth, the width or an option is not in the grammar, or options contradict each other.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
@@ -208,7 +212,11 @@ def parse(name: str) -> Layout:
 
 
 def _blocks(name: str, depth: int, bottleneck: bool, imagenet: bool) -> tuple[int, ...]:
-    """Returns the blocks of each stage; raises UserError if no layout has this depth."""
+    """Returns the number of blocks of each stage.
+
+    Raises:
+        UserError: if no layout has this depth.
+    """
     if imagenet:
         return IMAGENET[depth]
     count, rest = divmod(depth - 2, 9 if bottleneck else 6)
@@ -219,10 +227,10 @@ def _blocks(name: str, depth: int, bottleneck: bool, imagenet: bool) -> tuple[in
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns the network `name`; any image size will do.
+    """Returns the network `name`, which takes any image size.
 
     Raises:
-        UserError: if the name is not one of the grammar.
+        UserError: if the name is not in the grammar.
     """
     layout = parse(name)
     return ResNet(layout, large=layout.imagenet and image_size > 64, classes=classes)

@@ -1,24 +1,25 @@
 """Swin Transformer: `swin-<size>[/<patch>][-<option>...]`, as in `swin-t`, `swin-t-noshift` or `swin-32x2.2/2`.
 
-`<size>` is t, s, b or l (Swin, section 3.3) or `<width>x<depths>`: C channels of the first stage and the blocks of each
-stage, joined by points; channels double from stage to stage. `<patch>` is the side of a patch [pixels], 4 unless said.
-Heads are 32 channels wide, the MLP has 4 times the channels.
+`<size>` is t, s, b or l (Swin, section 3.3) or `<width>x<depths>`: the channels C of the first stage, and the blocks of
+each stage, separated by points. Each stage has twice the channels of the one before. `<patch>` is the side of a patch
+[pixels], 4 by default. Heads are 32 channels wide; the MLP has 4 times the channels.
 
-The window is as wide as the last map: 7 tokens at 224 pixels and 12 at 384, as published. Up to 64 pixels it is 4.
-Where a map is no wider than the window, the window is the map and nothing is shifted, as in the released code. Options:
+The window is as wide as the last map, 7 tokens at 224 pixels and 12 at 384, as published; up to 64 pixels it is 4.
+Where a map is not wider than the window, the window is the whole map and is not shifted, as in the released code.
+Options:
 
-- `-w<M>`: windows of M tokens; M divides every map that is wider than it.
+- `-w<M>`: windows of M tokens; M must divide every map that is wider than M.
 - `-noshift`: no shifted windows. `-nobias`: no relative position bias. `-abspos`: an absolute position embedding is
-  added to the patches. These are the rows of Table 4, `-nobias-abspos` being its "abs. pos.".
-- `-global`: one window a stage, the whole map: global attention in the same pyramid (Eq. 1 instead of Eq. 2).
-- `-droppath<rate>`: stochastic depth, from 0 at the first block linearly to this rate at the last; `-droppath` alone is
-  the variant's own rate of training on ImageNet-1K.
+  added to the patches. These are the rows of Table 4; its "abs. pos." is `-nobias-abspos`.
+- `-global`: the window is the whole map in each stage, so attention is global in the same pyramid (Eq. 1, not Eq. 2).
+- `-droppath<rate>`: stochastic depth, linear from 0 at the first block to this rate at the last; `-droppath` alone has
+  the rate with which the variant was trained on ImageNet-1K.
 
-Deviation: stochastic depth is off unless asked for; its rates belong to 300 epochs on ImageNet.
-Deviation: below C = 96, the smallest published, heads are 16 channels wide, or a small network would have one head; and
-linear layers are drawn by Xavier's rule, as in the ViT. The published standard deviation of 0.02 is too small there:
-100 steps on 8-pixel digits reach 0.39 instead of 0.75 test accuracy.
-Deviation: windows of 4 up to 64 pixels; 7 divides none of the maps there.
+Deviation: no stochastic depth without `-droppath`; the published rates are for 300 epochs on ImageNet.
+Deviation: below C = 96, the smallest published, heads are 16 channels wide instead of 32, so that a small network has
+several, and linear layers are drawn by Xavier's rule, as in the ViT, instead of with a standard deviation of 0.02. That
+is too small there: 100 steps on 8-pixel digits reach a test accuracy of 0.39 instead of 0.75.
+Deviation: windows of 4 instead of 7 up to 64 pixels; 7 divides none of the maps there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from vision_repro.models.layers.swin_plan import NAME_PATTERN, SMALLEST, Plan, p
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(NAME_PATTERN)
+FAMILIES = ("swin",)
 EXAMPLES = ("swin-32x2.2/1", "swin-32x2.2/2", "swin-32x2.2.2/4", "swin-t", "swin-t-noshift", "swin-b", "swin-l")
 SMALL = (
     ("swin-32x2.2/1", 8),
@@ -64,9 +66,9 @@ def wmsa_macs(height: int, width: int, channels: int, window: int) -> int:
 
 
 class Swin(nn.Module):
-    """Patches, stages of blocks with a merging before each but the first, LayerNorm, mean over the map, linear layer.
+    """Patches, stages of blocks (each but the first begins with a merging), LayerNorm, mean over the map, linear layer.
 
-    Parameters are named as in timm, so weights can be exchanged with it.
+    Parameters are named as in timm, so that both can load each other's weights.
     """
 
     def __init__(self, plan: Plan, *, image_size: int, classes: int) -> None:
@@ -91,7 +93,7 @@ class Swin(nn.Module):
                 _draw(module, published=width >= SMALLEST)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Returns the last map `[B, H / s, W / s, D]`, s its stride, after the last norm, of images `[B, 3, H, W]`."""
+        """Returns the last map `[B, H / s, W / s, D]` after the norm, of images `[B, 3, H, W]`; s is its stride."""
         tokens: Tensor = self.patch_embed(images)
         if self.absolute_pos_embed is not None:
             tokens = tokens + self.absolute_pos_embed
@@ -119,7 +121,7 @@ class Swin(nn.Module):
 
 
 def _draw(layer: nn.Linear, *, published: bool) -> None:
-    """Draws the weights of a linear layer as the released code does, or by Xavier's rule; biases are zero."""
+    """Draws a linear layer as the released code does if `published`, else by Xavier's rule; biases are zero."""
     if published:
         nn.init.trunc_normal_(layer.weight, std=0.02)
     else:
@@ -129,7 +131,7 @@ def _draw(layer: nn.Linear, *, published: bool) -> None:
 
 
 def _stage(plan: Plan, stage: int, rates: list[float]) -> nn.Module:
-    """Returns a merging (but for the first stage) and the blocks of a stage, every second one with shifted windows."""
+    """Returns a stage: a merging (except in the first stage) and blocks, every second one with shifted windows."""
     channels, side, window = plan.size.width * 2**stage, plan.sides[stage], plan.windows[stage]
     heads = channels // (32 if plan.size.width >= SMALLEST else 16)
     blocks = nn.Sequential()
@@ -147,6 +149,6 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     """Returns the Swin Transformer `name`.
 
     Raises:
-        UserError: if a part of the name is unknown, or the image, a map and the windows do not divide.
+        UserError: if a part of the name is unknown, or the patches, mergings or windows do not divide the image.
     """
     return Swin(plan(name, image_size), image_size=image_size, classes=classes)

@@ -1,7 +1,8 @@
 """Any classifier of timm: `timm:<model>[.<tag>]`, as in `timm:resnet18` or `timm:vit_base_patch16_224.augreg_in21k`.
 
-The weights are fresh, as timm draws them; a tag says which pretrained ones `weights.load` may put in, and which pixels
-they expect (`model.pretrained_cfg["mean"]` and `["std"]`). Models of a fixed image size are built for the size given.
+The model gets new weights, drawn by timm. The tag names the pretrained weights that `weights.load` can put in, and how
+their images are normalised (`model.pretrained_cfg["mean"]` and `["std"]`). A model of a fixed image size is built for
+the requested size.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
 
 PATTERN = re.compile(r"timm:(?P<tag>.+)")
+FAMILIES = ()  # any: what `families.family` reads from timm's name
 EXAMPLES = ("timm:resnet18", "timm:vit_base_patch16_224.augreg_in21k")
 PUBLISHED: tuple[Published, ...] = ()
 SMALL = (("timm:test_vit", 32), ("timm:test_resnet", 64))
 
 
 def check_tag(tag: str) -> None:
-    """Raises UserError, with the nearest name, if timm has no such model, or the model has no such tag."""
+    """Checks that timm has this model, and the model this tag.
+
+    Raises:
+        UserError: with the nearest name, if not.
+    """
     model, _, weights = tag.partition(".")
     if model in timm.models.get_deprecated_models():
         new = timm.models.get_deprecated_models()[model]
@@ -38,13 +44,17 @@ def check_tag(tag: str) -> None:
 
 
 def settings(tag: str, image_size: int) -> dict[str, Any]:
-    """Returns timm's settings that build the model for square images of `image_size` [pixels]."""
+    """Returns the settings with which timm builds the model for square images of `image_size` [pixels]."""
     fixed = timm.get_pretrained_cfg(tag).fixed_input_size
     return {"img_size": image_size} if fixed else {}
 
 
 def _try(tag: str, image_size: int, classes: int) -> None:
-    """Builds the model without storage and looks at its shapes; raises whatever timm does, or ValueError."""
+    """Builds the model without storage and checks its shapes.
+
+    Raises:
+        ValueError: if it is not a classifier with features and logits. timm's own errors are of any type.
+    """
     with torch.device("meta"), torch.no_grad():
         model = timm.create_model(tag, num_classes=classes, **settings(tag, image_size)).eval()
         if not isinstance(model.get_classifier(), nn.Module):
@@ -58,10 +68,10 @@ def _try(tag: str, image_size: int, classes: int) -> None:
 
 
 def build(name: str, *, image_size: int, classes: int) -> nn.Module:
-    """Returns timm's model, with `classes` outputs and fresh weights.
+    """Returns timm's model, with `classes` outputs and newly drawn weights.
 
     Raises:
-        UserError: if timm does not know it, if it is no classifier, or if it does not take the image size.
+        UserError: if timm has no such model, or it is no classifier, or it does not take the image size.
     """
     match = PATTERN.fullmatch(name)
     assert match is not None
@@ -69,7 +79,7 @@ def build(name: str, *, image_size: int, classes: int) -> nn.Module:
     check_tag(tag)
     try:
         _try(tag, image_size, classes)
-    except Exception as error:  # timm raises whatever the model's code stumbles over
+    except Exception as error:  # the models of timm raise errors of any type
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{name} is no classifier of {image_size}-pixel images: {why}") from error
     model: nn.Module = timm.create_model(tag, num_classes=classes, **settings(tag, image_size))

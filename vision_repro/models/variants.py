@@ -1,4 +1,4 @@
-"""Names of ViTs: sizes and options, for `vit.py` and `hybrid.py`; what they mean is said there. No torch here."""
+"""Parses the names of ViTs, sizes and options, for `vit.py` and `hybrid.py`, which explain them. No torch here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPTIONS_PATTERN = r"(?P<options>(?:-[a-z0-9.]+)*)"
 
 
 class Size(NamedTuple):
-    """Width D, number of blocks and attention heads of a Transformer; the MLP is 4 x D wide."""
+    """Width D, number of blocks and number of attention heads of a Transformer; its MLP is 4 x D wide."""
 
     width: int
     depth: int
@@ -23,7 +23,7 @@ SIZES = {
     "mu": Size(32, 1, 2),
     "ti": Size(192, 12, 3),
     "s": Size(384, 12, 6),
-    # Deviation: 6 heads; the paper does not say how many its ViT-b has, and all other sizes but H have 64-wide heads.
+    # Deviation: 6 heads in ViT-b, for which the paper gives no number; all other sizes except H have heads of width 64.
     "b-half": Size(384, 12, 6),
     "m": Size(512, 12, 8),
     "b": Size(768, 12, 12),
@@ -36,7 +36,7 @@ def parse_size(text: str) -> Size:
     """Returns the `Size` of a published name or of `<width>x<depth>`.
 
     Raises:
-        UserError: if the name is unknown or the width does not divide into heads.
+        UserError: if the name is unknown or the heads do not divide the width.
     """
     if text in SIZES:
         return SIZES[text]
@@ -51,7 +51,7 @@ def parse_size(text: str) -> Size:
 
 
 class Options(NamedTuple):
-    """What follows the patch in a name; each field holds an option's word without its dash, or its default."""
+    """The options after the patch in a name; a field holds an option's word without its dash, or is empty."""
 
     pooling: str = ""
     position: str = ""
@@ -61,7 +61,7 @@ class Options(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Fraction of the values that dropout zeroes, in [0, 1)."""
+        """Fraction of the values that dropout sets to zero, in [0, 1)."""
         return float(self.dropout.removeprefix("drop") or 0)
 
 
@@ -74,11 +74,11 @@ WORDS = {
     "shared": "placement",
     "tanh": "hidden",
 }
-"""Word -> the field of `Options` it fills; `drop<rate>` fills `dropout`."""
+"""Word -> its field of `Options`; the field of `drop<rate>` is `dropout`."""
 
 
 def parse_options(text: str) -> Options:
-    """Returns the options of a name, from `-gap-tanh` for example; the empty text is the default.
+    """Returns the options of a name, given as in `-gap-tanh`; the empty text gives the defaults.
 
     Raises:
         UserError: if an option is unknown, given twice or in another order, or contradicts another.
@@ -98,6 +98,6 @@ def parse_options(text: str) -> Options:
     if options.placement and options.position in ("pos0", "posrel"):
         raise UserError(f'ViT option "-{options.placement}" places a table, and "-{options.position}" has none.')
     ordered = "".join(f"-{word}" for word in options if word)
-    if ordered != text:  # one model, one name: the name is hashed into the id of a run
+    if ordered != text:  # one name for one model, as the id of a run is a hash of the name
         raise UserError(f'ViT options "{text}" are in another order than expected: write "{ordered}".')
     return options

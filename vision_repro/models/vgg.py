@@ -1,18 +1,18 @@
 """VGG: `vgg<depth>[x<width>][-bn][-fc<hidden>][-drop<rate>]`, as in `vgg16`, `vgg11x0.25-bn` or `vgg16-bn-fc4096`.
 
 `<depth>` counts the layers with weights: 11, 13, 16 or 19, the columns A, B, D and E of Table 1 of the paper (arXiv
-1409.1556). All convolutions are 3x3 with stride 1 and pad 1 pixel; five 2x2 max-poolings halve the map, after which the
-channels double until they are 512. `-bn` puts batch norm behind each convolution (torchvision; not in the paper).
-`<width>` multiplies all channels and units. `<hidden>` is the width of fc6 and fc7 [units]; `-fc0` leaves both out.
-`<rate>` is the fraction of the units of fc6 and fc7 that dropout sets to zero in training: 0.5 if nothing is said
-(section 3.1), `-drop0` for none.
+1409.1556). All convolutions are 3x3 with stride 1 and padding 1. Five 2x2 max-poolings halve the map; after each the
+channels double, up to 512. `-bn` adds batch norm after each convolution (torchvision; not in the paper). `<width>`
+multiplies all channels and the default units. `<hidden>` is the width of fc6 and fc7 [units]; `-fc0` leaves both out.
+`<rate>` is the fraction of the units of fc6 and fc7 that dropout sets to zero in training: 0.5 by default (section
+3.1), 0 is no dropout.
 
-Deviation: up to 64 pixels fc6 and fc7 have 512 units, not 4096, which would be most of the net over a map of 1x1 pixel
-(32 pixels) or 2x2; say `-fc4096` for them.
-Deviation: below 32 pixels the first poolings are left out, so that the last stages still see a map.
-Deviation: fc6 takes the map as it is; torchvision first pools it to 7x7, which changes nothing at 224 pixels.
-Deviation: He's initialisation (`plain.py`) at all depths; the paper trains the 11-layer net first, from weights of
-standard deviation 0.1, and starts the deeper ones from it (section 3.1).
+Deviation: up to 64 pixels fc6 and fc7 have 512 units instead of 4096 (`-fc4096`), which would be most of the network
+after a last map of 1x1 (32 pixels) or 2x2.
+Deviation: below 32 pixels the first poolings are left out, so that the last stages still have a map.
+Deviation: fc6 takes the map without pooling it; torchvision first pools to 7x7, which is no change at 224 pixels.
+Deviation: He's initialisation (`plain.py`) at all depths; the paper trains the 11-layer network first, from weights of
+standard deviation 0.1, and starts the deeper ones from its weights (section 3.1).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vision_repro.models.published import Published
 PATTERN = re.compile(
     rf"vgg(?P<depth>\d+){WIDTH_PATTERN}(?P<norm>-bn)?(?:-fc(?P<hidden>\d+))?(?:-drop(?P<rate>\d+(?:\.\d+)?))?"
 )
+FAMILIES = ("vgg",)
 EXAMPLES = ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16-bn", "vgg11x0.25-bn", "vgg16-bn-fc4096", "vgg16-bn-fc0",
             "vgg16-drop0")  # fmt: skip
 SMALL = (("vgg11x0.125-bn", 8), ("vgg16x0.125", 32), ("vgg11x0.125-bn", 64))
@@ -48,7 +49,11 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 def _convolutions(depth: str) -> tuple[int, ...]:
-    """Returns the convolutions of each stage of the net with `depth` layers."""
+    """Returns the number of convolutions of each stage of the network with `depth` layers.
+
+    Raises:
+        UserError: if no network has this depth.
+    """
     if int(depth) not in CONVOLUTIONS:
         known = ", ".join(map(str, CONVOLUTIONS))
         hint = nearest(depth, map(str, CONVOLUTIONS))
@@ -73,7 +78,11 @@ def _features(counts: tuple[int, ...], channels: list[int], poolings: int, norm:
 
 
 def _dropout(name: str, rate: str | None, hidden: int) -> float:
-    """Returns the fraction of units that dropout sets to zero."""
+    """Returns the fraction of units that dropout sets to zero.
+
+    Raises:
+        UserError: if it is not below 1, or there are no units.
+    """
     if rate is None:
         return 0.5
     if not hidden or float(rate) >= 1:

@@ -1,23 +1,23 @@
 """Vision Transformer: `vit-<size>/<patch>[-<option>]...`, as in `vit-b/16`, `vit-64x4/2` or `vit-b/16-gap-pos2d-every`.
 
-`<size>` is a published one (ViT, Table 1; ti, s, m and mu are of the authors' code; b-half is the ViT-b of Figure 4) or
-`<width>x<depth>` with an MLP of 4 x width; `<patch>` is the side of a patch [pixels].
-Heads of a `<width>x<depth>` are 16 wide up to width 64, 32 wide up to width 256 and 64 wide above, like the published.
+`<size>` is a published size (ViT, Table 1; ti, s, m and mu are from the authors' code; b-half is the ViT-b of Figure 4)
+or `<width>x<depth>` with an MLP of 4 x width. `<patch>` is the side of a patch [pixels]. The heads of a
+`<width>x<depth>` are 16 wide up to width 64, 32 wide up to width 256, and 64 wide above, as in published sizes.
 
-Options, in this order; one left out is the default:
+Options, in this order:
 
-    -gap                      read the mean of the patch tokens, each after the last norm, instead of a class token,
-                              which then is not there (ViT, section D.3)
-    -pos0 | -pos2d | -posrel  no position embedding, 2-D or 1-D relative instead of 1-D (ViT, section D.4)
-    -every | -shared          add the position embedding to the input of every layer instead of the first: from a table
-                              of its own, or from the same one (ViT, section D.4)
+    -gap                      mean of the patch tokens after the last norm, and no class token, instead of the class
+                              token (ViT, section D.3)
+    -pos0 | -pos2d | -posrel  no position embedding, 2-D, or 1-D relative, instead of 1-D (ViT, section D.4)
+    -every | -shared          position embedding added to the input of every layer instead of the first: each layer has
+                              its own table, or all have the same (ViT, section D.4)
     -tanh                     a hidden layer of width D with tanh before the head, as in pre-training (ViT, 3.1)
-    -drop<rate>               dropout after every dense layer but qkv, and after adding the position embedding to the
-                              patches (ViT, section B.1)
+    -drop<rate>               dropout after every dense layer except qkv, and after adding the position embedding to
+                              the patches (ViT, section B.1)
 
-Deviation: the head's bias starts at 0 with and without -tanh; the -10 of the authors' pre-training belongs to a sigmoid
-loss, and the losses here are softmax.
-Deviation: GELU is the exact one, not the tanh approximation of the released code; they differ by less than 1e-3.
+Deviation: the head's bias starts at 0, with and without -tanh, instead of -10 in the authors' pre-training; -10 is for
+a sigmoid loss, and the losses here are softmax.
+Deviation: the exact GELU instead of the tanh approximation of the released code; they differ by less than 1e-3.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from vision_repro.models.published import Published
 from vision_repro.models.variants import OPTIONS_PATTERN, SIZE_PATTERN, Options, Size, parse_options, parse_size
 
 PATTERN = re.compile(rf"vit-{SIZE_PATTERN}/(?P<patch>\d+){OPTIONS_PATTERN}")
+FAMILIES = ("vit",)
 EXAMPLES = ("vit-32x4/2", "vit-64x4/2", "vit-64x4/4", "vit-128x6/4", "vit-s/16", "vit-b/16", "vit-l/16", "vit-h/14")
 _TABLE_1 = "ViT, Table 1; counted"
 _RELEASE = "google-research/vision_transformer, vit_jax/configs/models.py; counted"
-PUBLISHED = (  # Table 1 prints 307M for ViT-L/16, which is the count of L/32 with its head
+PUBLISHED = (  # for ViT-L/16 Table 1 prints 307M, the number of L/32 with its head
     Published("vit-b/16", 224, 86_567_656, None, _TABLE_1),
     Published("vit-b/32", 224, 88_224_232, None, _TABLE_1),
     Published("vit-l/16", 224, 304_326_632, None, _TABLE_1),
@@ -61,13 +62,13 @@ SMALL = (
 
 
 class ViT(VisionTransformer):  # type: ignore[misc]  # timm is untyped
-    """timm's ViT, initialised as the released code does (`vit_jax/models_vit.py`), and what `Options` adds to it.
+    """timm's ViT with the initialisation of the released code (`vit_jax/models_vit.py`) and with our `Options`.
 
-    Legend: B images, N patches, T tokens (N, and the class token), D features, K classes.
+    Legend: B images, N patches, T tokens (the N patches and, if there is one, the class token), D features, K classes.
     """
 
     def __init__(self, size: Size, options: Options, **settings: Any) -> None:
-        """Takes a size, options, and timm's settings for images, patches and classes."""
+        """Builds a size with its options; `settings` are timm's for images, patches and classes."""
         gap, relative = options.pooling == "gap", options.position == "posrel"
         default_position = not options.position and not options.placement
         super().__init__(
@@ -99,8 +100,8 @@ class ViT(VisionTransformer):  # type: ignore[misc]  # timm is untyped
     def _initialise(self) -> None:
         """Corrects timm's `weight_init="jax"`.
 
-        It draws the joint query-key-value matrix as one Xavier matrix, whose bound is smaller by sqrt(2) than that of
-        the three matrices it stands for, and starts the class token at 1e-6 instead of zero.
+        timm draws the joint query-key-value matrix as one Xavier matrix, whose bound is smaller by sqrt(2) than that of
+        three separate matrices, and starts the class token with a standard deviation of 1e-6 instead of at zero.
         """
         if self.cls_token is not None:
             self.cls_token.zero_()
@@ -128,13 +129,17 @@ class ViT(VisionTransformer):  # type: ignore[misc]  # timm is untyped
         return self.encode(self.patch_embed(images))
 
     def forward_intermediates(self, *arguments: Any, **settings: Any) -> Any:
-        """Returns what timm's method does; it would leave out position embeddings of later layers, and is refused."""
+        """Returns what timm's method returns.
+
+        Raises:
+            NotImplementedError: if later layers have position embeddings, which timm's method would leave out.
+        """
         if self.positions is not None and self.positions.repeated:
             raise NotImplementedError("timm adds no position embedding after the first layer: hook the blocks instead")
         return super().forward_intermediates(*arguments, **settings)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Returns logits `[B, K]` of tokens `[B, T, D]`, or with `pre_logits` the linear layer's input `[B, D]`."""
+        """Returns logits `[B, K]` of tokens `[B, T, D]`, or with `pre_logits` the final layer's input `[B, D]`."""
         found: Tensor = self.pre_logits(super().forward_head(features, pre_logits=True))
         return found if pre_logits else self.head(found)
 
@@ -143,13 +148,13 @@ class ViT(VisionTransformer):  # type: ignore[misc]  # timm is untyped
         return self.forward_head(self.forward_features(images))
 
     def no_weight_decay(self) -> set[str]:
-        """Returns the names of the class token and of everything that embeds positions."""
+        """Returns the names of the class token and of all position embeddings."""
         names = (name for name, _ in self.named_parameters())
         return {*super().no_weight_decay(), *(n for n in names if n.startswith("positions.") or n.endswith(".offsets"))}
 
 
 def _hidden(width: int) -> nn.Module:
-    """Returns the hidden layer of the pre-training head; LeCun normal and zero bias are flax's defaults."""
+    """Returns the hidden layer of the pre-training head, drawn by flax's defaults: LeCun normal, zero bias."""
     layer = nn.Linear(width, width)
     lecun_normal_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -13,39 +13,22 @@ Legend: N images, S their side [pixels].
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vision_repro import probes
+from vision_repro import catalogue
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError, nearest
 from vision_repro.probes.features import Frozen, in_order
 from vision_repro.store.measurements import IMAGES
 
-MEASURES = ("measure", "measure_features", "measure_task", "measure_start", "measure_meter")
-
 
 def names() -> list[str]:
     """Returns the names of all probes."""
-    return [name for name in _files() if _is_probe(name)]
-
-
-def _is_probe(name: str) -> bool:
-    return any(hasattr(_module(name), function) for function in MEASURES)
-
-
-def _files() -> list[str]:
-    found = [item.name for item in pkgutil.iter_modules(probes.__path__) if not item.ispkg]
-    return [name for name in found if f"{probes.__name__}.{name}" != __name__]
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"{probes.__name__}.{name}")
+    return list(catalogue.probes())
 
 
 def find(name: str) -> Any:
@@ -54,10 +37,10 @@ def find(name: str) -> Any:
     Raises:
         UserError: for an unknown name, with the nearest.
     """
-    if name not in _files() or not _is_probe(name):
-        known = names()
+    known = catalogue.probes()
+    if name not in known:
         raise UserError(f'--probes="{name}" is unknown: expected one of {", ".join(known)}.{nearest(name, known)}')
-    return _module(name)
+    return known[name]
 
 
 def check(wanted: Sequence[str], model: nn.Module, image_size: int) -> None:

@@ -1,17 +1,18 @@
 """What can be run: every experiment with its question, presets, claims and deviations, from its own file.
 
-Experiments are found by name when the report is built, never imported by the package: see the layers in CONTRIBUTING.
+`vision_repro.catalogue` finds the files; here they are read for the report.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vision_repro.catalogue import experiment, experiments
+from vision_repro.config import UserError
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Entry:
 def catalogue(package: str = "experiments") -> tuple[list[Entry], list[str]]:
     """Returns all experiments of the package by name, and a line for each file that cannot be one."""
     try:
-        folder = importlib.import_module(package).__path__
-    except (ImportError, AttributeError):
+        names = experiments(package)
+    except UserError:
         return [], [f"There is no package {package} here: what was not run is not listed; start in the repository."]
     entries, warnings = [], []
-    for name in sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")):
+    for name in names:
         try:
-            entries.append(_entry(name, importlib.import_module(f"{package}.{name}")))
+            entries.append(_entry(name, experiment(name, package)))
         except Exception as error:  # one broken experiment must not take the report of all others with it
             text = str(error).splitlines()[0] if str(error) else ""
             warnings.append(f"The experiment {name} cannot be listed ({type(error).__name__}: {text}).")
@@ -60,16 +61,16 @@ def catalogue(package: str = "experiments") -> tuple[list[Entry], list[str]]:
 
 
 def _entry(name: str, module: Any) -> Entry:
-    experiment = module.EXPERIMENT
+    found = module.EXPERIMENT
     facts, deviations = parse_header(module.__doc__ or "")
-    default = str(experiment.default)
-    claims = experiment.claims(default, experiment.presets[default])
+    default = str(found.default)
+    claims = found.claims(default, found.presets[default])
     return Entry(
         name=name,
-        question=str(experiment.question),
+        question=str(found.question),
         facts=facts,
         deviations=deviations,
-        scales=tuple(_scale(name, key, preset) for key, preset in experiment.presets.items()),
+        scales=tuple(_scale(name, key, preset) for key, preset in found.presets.items()),
         default=default,
         claims=tuple((str(claim.statement), str(claim.source)) for claim in claims),
     )

@@ -8,7 +8,6 @@ search that was stopped goes on as if it had not been.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -48,12 +47,13 @@ def engine() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is written for an older pydantic, which is harmless
-            importlib.import_module("sweeps.bayes_search")  # with sklearn, before and not in each child
-            return importlib.import_module("sweeps")
+            # Here for start-up time: it loads scipy and sklearn, once in the parent and not in each child.
+            import sweeps.bayes_search
     except ImportError as error:
         raise UserError(
             f"The package {error.name or 'sweeps'} is not installed, which a search needs: make setup installs it."
         ) from None
+    return sweeps
 
 
 def check(spec: Mapping[str, Any]) -> None:

@@ -1,12 +1,12 @@
-"""W&B sweep files: read, and written for the grids of the presets: `python -m vision_repro.search.sweep_file NAME ...`.
+"""W&B sweep files: reads them, and prints the grid of a preset: `python -m vision_repro.search.sweep_file EXPERIMENT`.
 
-The file of a preset is `sweeps/<experiment>_<preset>.yaml`, that of the default preset `sweeps/<experiment>.yaml`. A
-trial is one run: the parameters are the axes of the grid and the seed, the preset gives the rest.
+A trial of a grid is one run: the parameters are the axes of the grid and the seed, and the preset gives the rest.
+`sweeps/<experiment>.yaml` holds the grid of the default preset; the grids of the others are printed when needed, as in
+`make sweep-file EXP=depth PRESET=gpu > depth_gpu.yaml`, for `wandb sweep` or `make sweep`.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,16 @@ from typing import Any
 
 import yaml
 
-from vision_repro.config import UserError
+from vision_repro.catalogue import experiment as find_experiment
+from vision_repro.config import UserError, describe, nearest, option, parse_single
 from vision_repro.experiment import Experiment
-from vision_repro.store.atomic import write_atomic
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command line."""
+
+    preset: str = option("", "whose grid is printed; the experiment's default preset if empty")
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def read(file: Path) -> Sweep:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f'"{file}" is not YAML: expected a W&B sweep file.') from None
     try:
-        module = _module(found["command"])
+        name = _experiment_name(found["command"])
         method, metric = str(found["method"]), str(found.get("metric", {}).get("name", "val_accuracy"))
         parameters = {str(name): dict(entry) for name, entry in found["parameters"].items()}
         constant = method == "grid" and "early_terminate" not in found
@@ -76,16 +83,17 @@ def read(file: Path) -> Sweep:
     )
     words = tuple(f"--{name}={','.join(map(str, values))}" for name, values in tokens.items())
     try:
-        experiment = importlib.import_module(module).EXPERIMENT
-    except ImportError:
-        raise UserError(f'"{file}" starts {module}, which is not here: start in the repository.') from None
+        experiment = find_experiment(name).EXPERIMENT
+    except UserError as error:
+        raise UserError(f'"{file}" cannot be started. {error}') from None
     return Sweep(file.stem, experiment, words, axes, metric, found)
 
 
-def _module(command: Sequence[str]) -> str:
-    name = str(command[command.index("-m") + 1])
-    if not name.startswith("experiments."):
-        raise ValueError(name)
+def _experiment_name(command: Sequence[str]) -> str:
+    """Returns the name of the experiment that a sweep's command starts; raises ValueError if it starts none."""
+    package, _, name = str(command[command.index("-m") + 1]).partition(".")
+    if package != "experiments":
+        raise ValueError(package)
     return name
 
 
@@ -113,18 +121,39 @@ def grid_text(experiment: Experiment, preset_name: str) -> str:
 
 
 def file_stem(experiment: Experiment, preset_name: str) -> str:
-    """Returns the name of the sweep file of a preset, without its ending."""
+    """Returns the name of the sweep of a preset, which is its file's name without the ending."""
     return experiment.name if preset_name == experiment.default else f"{experiment.name}_{preset_name}"
 
 
-def main(names: Sequence[str]) -> int:
-    """Writes the sweep files of the experiments that are named, one a preset; returns the exit code."""
-    for name in names:
-        experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
-        for preset_name in experiment.presets:
-            file = Path("sweeps") / f"{file_stem(experiment, preset_name)}.yaml"
-            write_atomic(file, grid_text(experiment, preset_name))
-            print(file)
+def named_grid(name: str, preset_name: str = "") -> str:
+    """Returns the sweep file of an experiment's preset, the default one if none is named; "-" in the name is "_".
+
+    Raises:
+        UserError: if there is no such experiment, or the experiment has no such preset.
+    """
+    experiment: Experiment = find_experiment(name.replace("-", "_")).EXPERIMENT
+    chosen = preset_name or experiment.default
+    if chosen not in experiment.presets:
+        known = ", ".join(experiment.presets)
+        hint = nearest(chosen, experiment.presets)
+        raise UserError(f'{experiment.name} has no preset "{chosen}": expected one of {known}.{hint}')
+    return grid_text(experiment, chosen)
+
+
+def main(tokens: Sequence[str]) -> int:
+    """Prints the sweep file of one experiment and preset; returns the exit code (0 done, 2 bad input)."""
+    if "--help" in tokens or "-h" in tokens:
+        print(f"{__doc__}\n{describe(Options)}")
+        return 0
+    try:
+        names = [word for word in tokens if not word.startswith("--")]
+        options = Options(**parse_single([word for word in tokens if word.startswith("--")], Options))
+        if len(names) != 1:
+            raise UserError(f"One experiment is printed, not {len(names)}: expected a name such as data_scaling.")
+        print(named_grid(names[0], options.preset), end="")
+    except UserError as error:
+        print(f"sweep-file: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Layers and blocks that several architectures are made of."""
+"""Layers and blocks of the architectures."""

@@ -1,4 +1,4 @@
-"""The head of a model: its final linear layer, and what is trained and dropped together with it."""
+"""The head of a model: its final linear layer, and the layers that are trained and dropped together with it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def head_layer(model: nn.Module) -> nn.Module:
 
 
 def head_keys(keys: Iterable[str], model: nn.Module) -> set[str]:
-    """Returns those of the parameter names `keys` that belong to the head of `model`."""
+    """Returns the parameter names among `keys` that belong to the head of `model`."""
     layer = head_layer(model)
     name = next(name for name, item in model.named_modules() if item is layer)
     return {key for key in keys if key.startswith((f"{name}.", *BESIDE))}
 
 
 def with_head(state: Mapping[str, Tensor], model: nn.Module, keep: bool) -> tuple[dict[str, Tensor], bool]:
-    """Returns the state dict with its own head or with that of `model`, and whether it is its own.
+    """Returns the state dict with its own head or with the head of `model`, and whether it is its own.
 
-    Its own is kept only whole: a final layer not without the hidden layer it was trained behind, nor behind one it has
-    never seen.
+    With `keep` its own head is kept if all its layers fit the model. A final layer is never kept without the hidden
+    layer with which it was trained, or together with another one.
     """
     own = model.state_dict()
     theirs, ours = head_keys(state, model), head_keys(own, model)
@@ -40,6 +40,6 @@ def with_head(state: Mapping[str, Tensor], model: nn.Module, keep: bool) -> tupl
 
 
 def zero_head(model: nn.Module) -> None:
-    """Makes the final layer zero, so that training starts from equal logits (ViT, B.1.1; BiT, section 3.3)."""
+    """Sets the final layer to zero, so that training starts from equal logits (ViT, B.1.1; BiT, section 3.3)."""
     for value in head_layer(model).parameters():
         nn.init.zeros_(value)

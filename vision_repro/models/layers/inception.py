@@ -1,4 +1,4 @@
-"""Inception blocks: four branches side by side, with the convolutions they are made of (arXiv 1409.4842).
+"""Inception blocks, four parallel branches of convolutions, and auxiliary classifiers (arXiv 1409.4842).
 
 Legend: B images, C channels, H x W pixels, K classes.
 """
@@ -26,7 +26,7 @@ class Widths(NamedTuple):
 
 
 def unit(inputs: int, outputs: int, kernel: int, norm: bool, stride: int = 1) -> nn.Sequential:
-    """Returns a convolution that keeps the side (over its stride), with batch norm or a bias, and a ReLU."""
+    """Returns a convolution that keeps the side or divides it by `stride`, with batch norm or a bias, and a ReLU."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=not norm)
     if norm:
@@ -36,12 +36,12 @@ def unit(inputs: int, outputs: int, kernel: int, norm: bool, stride: int = 1) ->
 
 
 def halving_pool() -> nn.MaxPool2d:
-    """Returns the 3x3 max-pooling with stride 2 that rounds up: S pixels become S // 2."""
+    """Returns a 3x3 max-pooling with stride 2 that rounds up: S pixels become S // 2."""
     return nn.MaxPool2d(3, 2, ceil_mode=True)
 
 
 class Inception(nn.Module):
-    """Four branches side by side (Figure 2b, or 2a with its pooling projected when `reduced` is False)."""
+    """Four parallel branches: Figure 2b, or if not `reduced` Figure 2a with a 1x1 convolution after its pooling."""
 
     def __init__(self, inputs: int, widths: Widths, norm: bool, reduced: bool) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Inception(nn.Module):
         self.channels = widths.one + widths.three + widths.five + widths.pool
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Returns the maps of the four branches, `[B, channels, H, W]`."""
+        """Returns the concatenated maps of the four branches, `[B, channels, H, W]`."""
         return torch.cat((self.one(maps), self.three(maps), self.five(maps), self.pool(maps)), 1)
 
 

@@ -1,4 +1,4 @@
-"""What an architecture with auxiliary classifiers returns in training."""
+"""The output of an architecture with auxiliary classifiers in training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class WithAuxiliary(NamedTuple):
-    """Logits `[B, K]`, those of the auxiliary classifiers, and the weight of each auxiliary loss.
+    """Logits `[B, K]`, the logits of the auxiliary classifiers, and the weight of each auxiliary loss.
 
-    Returned by `forward` in training mode only, so that every parameter takes part in the loss; in eval mode the
+    `forward` returns it in training mode only, where every parameter must be part of the loss. In evaluation mode the
     auxiliary classifiers do not run, and `forward` returns the logits alone.
     """
 

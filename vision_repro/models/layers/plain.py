@@ -1,4 +1,4 @@
-"""Plain networks: layers in a row, a neck that makes one vector of the map, and a final linear layer.
+"""Plain networks: a sequence of layers, a neck that turns the map into one vector, and a final linear layer.
 
 Legend: B images, C channels, H x W pixels, D features, K classes.
 """
@@ -16,9 +16,9 @@ WIDTH_PATTERN = r"(?:x(?P<width>\d+(?:\.\d+)?))?"
 
 
 class Mean(nn.Module):
-    """Global average pooling, maps `[B, C, H, W]` to `[B, C]`.
+    """Global average pooling of maps `[B, C, H, W]` to `[B, C]`.
 
-    A mean over axes, as the backward pass of adaptive pooling is not deterministic on CUDA.
+    It is a mean over axes because the backward pass of adaptive pooling is not deterministic on CUDA.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Mean(nn.Module):
 
 
 class Plain(nn.Module):
-    """`features` (images `[B, 3, H, W]` to a map), `neck` (the map to `[B, D]`) and `head` (to logits `[B, K]`)."""
+    """`features` (images `[B, 3, H, W]` to a map), `neck` (a map to vectors `[B, D]`), `head` (to logits `[B, K]`)."""
 
     def __init__(self, features: nn.Module, neck: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class Plain(nn.Module):
 
 @torch.no_grad()
 def initialise_he(model: nn.Module, *heads: nn.Linear) -> None:
-    """Draws kernels and matrices as He et al. 2015, Eq. 10: normal, variance 2 / fan-in; biases start at 0.
+    """Draws kernels and matrices as He et al. 2015, Eq. 10: normal with variance 2 / fan-in; biases start at 0.
 
-    The final layers `heads` are normal with a standard deviation of 0.64 / sqrt(fan-in), AlexNet's 0.01 for its 4096
-    inputs (section 5), so that the first logits are smaller than the features whatever the width.
+    The final layers `heads` are normal with a standard deviation of 0.64 / sqrt(fan-in). For AlexNet's 4096 inputs this
+    is its 0.01 (section 5); for any width the first logits are smaller than the features.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -74,7 +74,7 @@ def initialise_he(model: nn.Module, *heads: nn.Linear) -> None:
 
 
 def width_factor(text: str | None) -> float:
-    """Returns the factor on all channels that a name gives, 1 when `text` is None.
+    """Returns the factor on all channels from its text in a name; 1 if `text` is None.
 
     Raises:
         UserError: if it is 0.
@@ -86,12 +86,12 @@ def width_factor(text: str | None) -> float:
 
 
 def scaled(channels: int, factor: float, multiple: int = 1) -> int:
-    """Returns `factor` times the channels, rounded to a multiple of `multiple` that is not 0."""
+    """Returns `factor` times the channels, rounded to a multiple of `multiple`, at least one multiple."""
     return multiple * max(1, round(channels * factor / multiple))
 
 
 def require_size(name: str, image_size: int, least: int) -> None:
-    """Refuses images that the pooling of a network would leave nothing of.
+    """Checks that the images are not too small for the poolings of a network.
 
     Raises:
         UserError: if the images have fewer than `least` pixels a side.

@@ -1,7 +1,7 @@
-"""Where a patch lies: the position embeddings of a ViT and where they are added (ViT, sections 3.1 and D.4).
+"""Position embeddings of a ViT, and the layers to which they are added (ViT, sections 3.1 and D.4).
 
-Legend: B images, G x G patches, N = G^2 of them in raster order, T tokens (N, and 1 where there is a class token, which
-is token 0), D features, H heads of D / H features.
+Legend: B images, N = G x G patches in raster order, T tokens (the N patches, after the class token if there is one),
+D features, H heads of D / H features.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 STD = 0.02
-"""Standard deviation of every embedding at the start (`vit_jax/models_vit.py`)."""
+"""Standard deviation of all embeddings at the start (`vit_jax/models_vit.py`)."""
 
 
 def _learned(*shape: int) -> nn.Parameter:
@@ -20,7 +20,7 @@ def _learned(*shape: int) -> nn.Parameter:
 
 
 class Table(nn.Module):
-    """1-D: a learned row for each token in raster order, the default of the paper."""
+    """1-D: a learned row for each token in raster order; the default of the paper."""
 
     def __init__(self, side: int, width: int, class_token: bool) -> None:
         """Takes G, D and whether token 0 is a class token."""
@@ -33,9 +33,9 @@ class Table(nn.Module):
 
 
 class TwoTables(nn.Module):
-    """2-D: a row of D / 2 for the column of a patch and one of D / 2 for its row, concatenated.
+    """2-D: the concatenation of a vector of D / 2 for the column of a patch and one of D / 2 for its row.
 
-    Deviation: the class token has a row of width D of its own; the paper does not say what it gets.
+    Deviation: the class token has its own vector of width D; the paper does not say which embedding it has.
     """
 
     def __init__(self, side: int, width: int, class_token: bool) -> None:
@@ -55,15 +55,15 @@ class TwoTables(nn.Module):
 
 
 class Positions(nn.Module):
-    """Position embeddings that are added to the input of layers: of the first (`stem`) or of all of them.
+    """Position embeddings that are added to the input of the first layer (`stem`) or of all layers.
 
-    With `every` each layer has a table of its own, with `shared` all have the same one.
+    With `every` each layer has its own table, with `shared` all layers have the same one.
     """
 
     def __init__(
         self, kind: type[Table] | type[TwoTables], placement: str, depth: int, side: int, width: int, class_token: bool
     ) -> None:
-        """Takes the kind of table, one of the placements, the number of layers, G, D and if there is a class token."""
+        """Takes the kind of table, the placement, the number of layers, G, D and whether there is a class token."""
         super().__init__()
         count = depth if placement == "every" else 1
         self.tables = nn.ModuleList(kind(side, width, class_token) for _ in range(count))
@@ -78,8 +78,9 @@ class Positions(nn.Module):
 def relative_logits(query: Tensor, offsets: Tensor) -> Tensor:
     """Returns logits `[B, H, T, T]` of queries `[B, H, T, D / H]` with embeddings `[H, 2T - 1, D / H]` as keys.
 
-    Row j of `offsets` belongs to p_query - p_key = T - 1 - j, so entry (q, k) is row k - q + T - 1. All products are
-    made first, then each line is moved to its place by reading the matrix, padded by one, in lines one shorter.
+    Row j of `offsets` is the embedding of p_query - p_key = T - 1 - j, so entry (q, k) of the result uses row
+    k - q + T - 1. All products are computed first, as lines of 2T - 1. Padding each line to 2T and reading them again
+    in lines of 2T - 1 moves every line one place further than the line before, which aligns the entries.
     """
     tokens = query.shape[2]
     products = F.pad(query @ offsets.mT, (0, 1)).flatten(2)
@@ -88,19 +89,25 @@ def relative_logits(query: Tensor, offsets: Tensor) -> Tensor:
 
 
 class RelativeAttention(Attention):  # type: ignore[misc]  # timm is untyped
-    """1-D relative attention: an embedding for each offset p_query - p_key is a further key for the query's content.
+    """1-D relative attention: each offset p_query - p_key has an embedding, which the query sees as a further key.
 
-    Its logits are added to those of the content before the softmax (ViT, section D.4).
-    Deviation: each layer has embeddings of width D, split into heads and scaled as its keys are, and the class token is
-    position 0 before the first patch; the paper says neither.
+    The logits of these keys are added to those of the content before the softmax (ViT, section D.4).
+    Deviation: each layer has its own embeddings of width D, split into heads and scaled like the keys, and the class
+    token has position 0, before the first patch; the paper states neither.
     """
 
     def add_offsets(self, tokens: int) -> None:
-        """Draws the embeddings `[2T - 1, D]` for sequences of `tokens`; to be called once, before use."""
+        """Draws the embeddings `[2T - 1, D]` for sequences of `tokens`; call it once, before the first forward pass."""
         self.offsets = _learned(2 * tokens - 1, self.attn_dim)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Returns tokens `[B, T, D]` mixed by content and distance; timm's blocks pass a mask, no ViT here has one."""
+        """Returns tokens `[B, T, D]` after attention by content and offset.
+
+        timm's blocks pass the arguments of a mask; no ViT here has one.
+
+        Raises:
+            NotImplementedError: for a mask.
+        """
         if attn_mask is not None or is_causal:
             raise NotImplementedError("relative attention takes no mask")
         batch, tokens, _ = x.shape

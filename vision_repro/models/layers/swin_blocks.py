@@ -1,7 +1,7 @@
 """Blocks of the Swin Transformer: attention in windows with cyclic shift, mask and relative bias; merging of patches.
 
-Legend: B images, H and W sides of a map and M side of a window [tokens], N = M * M, R = H * W / N windows, C channels,
-A heads, D = C / A.
+Legend: B images, H x W tokens of a map, M x M = N tokens of a window, R = H W / N windows, C channels, A heads,
+D = C / A.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 BARRIER = -100.0
-"""Added to the logits between tokens that only the cyclic shift has made neighbours."""
+"""Added to the logits of two tokens that are in the same window only because of the cyclic shift."""
 
 
 def partition(tokens: Tensor, window: int) -> Tensor:
-    """Returns the windows `[B, R, N, C]` of a map `[B, H, W, C]`, row by row; `window` divides H and W."""
+    """Returns the windows `[B, R, N, C]` of a map `[B, H, W, C]`, row by row; `window` must divide H and W."""
     batch, height, width, channels = tokens.shape
     grid = tokens.reshape(batch, height // window, window, width // window, window, channels)
     return grid.transpose(2, 3).reshape(batch, -1, window * window, channels)
@@ -33,9 +33,9 @@ def merge(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 def relative_index(window: int) -> Tensor:
-    """Returns the row of the bias table for each query and key, `[N, N]` in 0 .. (2M - 1)^2 - 1.
+    """Returns for each query and key their row in the bias table, `[N, N]`, from 0 to (2M - 1)^2 - 1.
 
-    Rows are ordered as in the released code: by vertical, then by horizontal offset of the query from the key.
+    Rows are in the order of the released code: by the vertical, then the horizontal offset of the query from the key.
     """
     row, column = torch.arange(window).repeat_interleave(window), torch.arange(window).repeat(window)
     down = row[:, None] - row[None, :] + window - 1
@@ -44,9 +44,10 @@ def relative_index(window: int) -> Tensor:
 
 
 def shift_mask(side: int, window: int, shift: int) -> Tensor:
-    """Returns what is added to the logits of a square map rolled by `-shift`, `[R, N, N]`: 0 or `BARRIER`.
+    """Returns the mask `[R, N, N]` of 0 and `BARRIER` for the logits of a square map that is rolled by `-shift`.
 
-    The last `shift` rows and columns were rolled in from the other edge; the seam cuts the windows that it crosses.
+    The last `shift` rows and columns come from the opposite edge. In a window with both kinds of rows or columns the
+    two kinds do not attend to each other.
     """
     rolled = (torch.arange(side) >= side - shift).long()
     region = 2 * rolled[:, None] + rolled[None, :]
@@ -57,8 +58,8 @@ def shift_mask(side: int, window: int, shift: int) -> Tensor:
 class WindowAttention(nn.Module):
     """Multi-head self-attention within each window of a square map (Swin, Eq. 3 and 4).
 
-    `fused_attn` chooses between torch's fused kernel and an explicit softmax matrix, which passes through `attn_drop`,
-    where a hook can read it as `[B, R, A, N, N]`. Parameters are named as in timm and in the released code.
+    With `fused_attn` torch's fused kernel computes it. Without, the softmax matrix `[B, R, A, N, N]` is computed and
+    passes through `attn_drop`, where a hook can read it. Parameters are named as in timm and in the released code.
     """
 
     def __init__(self, channels: int, heads: int, *, side: int, window: int, shift: int, relative: bool) -> None:
@@ -78,7 +79,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("attn_mask", shift_mask(side, window, shift) if shift else None, persistent=False)
 
     def bias(self) -> Tensor | None:
-        """Returns what is added to the logits, `[R or 1, A, N, N]`, or `[R, 1, N, N]` without relative bias."""
+        """Returns bias and mask of the logits: `[R or 1, A, N, N]`, `[R, 1, N, N]` without relative bias, or None."""
         barrier = None if self.attn_mask is None else self.attn_mask[:, None]
         if self.relative_position_bias_table is None or self.relative_position_index is None:
             return barrier
@@ -87,7 +88,7 @@ class WindowAttention(nn.Module):
         return bias if barrier is None else bias + barrier
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Returns `[B, H, W, C]` for tokens `[B, H, W, C]`."""
+        """Returns tokens `[B, H, W, C]` after attention."""
         height, width = tokens.shape[1:3]
         if self.shift:
             tokens = tokens.roll((-self.shift, -self.shift), (1, 2))
@@ -99,7 +100,7 @@ class WindowAttention(nn.Module):
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 
     def _explicit(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Returns `[B, R, A, N, D]` for queries, keys and values of that shape, by way of the softmax matrix."""
+        """Returns `[B, R, A, N, D]` for queries, keys and values of this shape; computes the softmax matrix."""
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         bias = self.bias()
         logits = logits if bias is None else logits + bias
@@ -107,10 +108,10 @@ class WindowAttention(nn.Module):
         return mixed
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Returns the same as `_explicit`.
+        """Returns the same as `_explicit`, by torch's fused kernel.
 
-        Fused kernels take four axes and one bias for all images: windows are folded into heads, so that the bias, which
-        differs between windows, is not repeated for each image.
+        The kernel takes four axes and one bias for all images. Windows are folded into heads, so that the bias, which
+        differs between windows, is not copied for each image.
         """
         bias = self.bias()
         if bias is not None:
@@ -120,7 +121,7 @@ class WindowAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention in windows and MLP, each after a LayerNorm and beside a shortcut (Swin, Eq. 3)."""
+    """Attention in windows, then an MLP, each after a LayerNorm and with a shortcut (Swin, Eq. 3)."""
 
     def __init__(self, channels: int, attention: WindowAttention, drop_path: float) -> None:
         super().__init__()
@@ -129,14 +130,14 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Returns `[B, H, W, C]` for tokens `[B, H, W, C]`."""
+        """Returns the output `[B, H, W, C]` of the block for tokens `[B, H, W, C]`."""
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         out: Tensor = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return out
 
 
 class PatchMerging(nn.Module):
-    """Two by two neighbours become one token of twice the channels: LayerNorm of all four, then a linear layer."""
+    """Merges 2x2 tokens into one with twice the channels: LayerNorm of all four, then a linear layer."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -144,8 +145,8 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Returns `[B, H / 2, W / 2, 2C]` for tokens `[B, H, W, C]`."""
-        # down, then right: the order of the released code, which weights depend on
+        """Returns tokens `[B, H / 2, W / 2, 2C]` for tokens `[B, H, W, C]`."""
+        # Down, then right, as in the released code: the weights depend on this order.
         corners = [tokens[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         merged: Tensor = self.reduction(self.norm(torch.cat(corners, -1)))
         return merged

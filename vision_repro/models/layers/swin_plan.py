@@ -1,4 +1,4 @@
-"""Names of Swin Transformers, for `swin.py`, where their grammar is explained. No torch here."""
+"""Parses the names of Swin Transformers, for `swin.py`, which explains the grammar. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME_PATTERN = r"swin-(?P<size>[a-z]+|\d+x\d+(?:\.\d+)*)(?:/(?P<patch>\d+))?(?P<
 
 
 class Size(NamedTuple):
-    """Channels C of the first stage, blocks of each stage, and stochastic depth on ImageNet-1K where published."""
+    """Channels C of the first stage, blocks of each stage, and published stochastic depth on ImageNet-1K, or None."""
 
     width: int
     depths: tuple[int, ...]
@@ -22,17 +22,17 @@ SIZES = {
     "t": Size(96, (2, 2, 6, 2), 0.2),
     "s": Size(96, (2, 2, 18, 2), 0.3),
     "b": Size(128, (2, 2, 18, 2), 0.5),
-    # trained from ImageNet-22K weights only (released configuration)
+    # the rate of fine-tuning from ImageNet-22K weights, the only released training on ImageNet-1K
     "l": Size(192, (2, 2, 18, 2), 0.2),
 }
 SMALLEST = 96
-"""Smallest C that is published."""
+"""The smallest published C."""
 
 OPTIONS = ("noshift", "nobias", "global", "abspos", "w", "droppath")
 
 
 class Plan(NamedTuple):
-    """What a name says of a Swin at an image size, windows and sides of the maps being those of each stage [tokens]."""
+    """A parsed name at an image size; `sides` of the maps and `windows` are those of each stage [tokens]."""
 
     size: Size
     patch: int
@@ -45,7 +45,11 @@ class Plan(NamedTuple):
 
 
 def _size(name: str, text: str) -> Size:
-    """Returns the size of `t`, `s`, `b`, `l` or `<width>x<depths>`; raises UserError for any other."""
+    """Returns the size of `t`, `s`, `b`, `l` or `<width>x<depths>`.
+
+    Raises:
+        UserError: for any other text, or a width or depth that cannot be built.
+    """
     if text in SIZES:
         return SIZES[text]
     if not text[0].isdigit():
@@ -59,10 +63,10 @@ def _size(name: str, text: str) -> Size:
 
 
 def _options(name: str, text: str) -> dict[str, str]:
-    """Returns the options of a name with what follows each, such as `{"noshift": "", "w": "4"}`.
+    """Returns the options of a name with the number of each, such as `{"noshift": "", "w": "4"}`.
 
     Raises:
-        UserError: if one is unknown, given twice, lacks its number or has one too many, or contradicts another.
+        UserError: if an option is unknown, given twice, without its number or with a wrong one, or two contradict.
     """
     found: dict[str, str] = {}
     for part in text.split("-")[1:]:
@@ -80,7 +84,11 @@ def _options(name: str, text: str) -> dict[str, str]:
 
 
 def _sides(name: str, size: Size, patch: int, image_size: int) -> tuple[int, ...]:
-    """Returns the side of the map of each stage [tokens]; raises UserError if patches or mergings do not divide."""
+    """Returns the side of the map of each stage [tokens].
+
+    Raises:
+        UserError: if the patches and mergings do not divide the image.
+    """
     stride = patch * 2 ** (len(size.depths) - 1)
     if stride == 0 or image_size % stride:
         raise UserError(f"{name}: {image_size}-pixel images do not divide by the stride {stride} of the last map.")
@@ -88,7 +96,11 @@ def _sides(name: str, size: Size, patch: int, image_size: int) -> tuple[int, ...
 
 
 def _drop_path(name: str, size: Size, text: str | None) -> float:
-    """Returns the rate after `-droppath`, the size's own if empty, 0 if None; raises UserError if it is no rate."""
+    """Returns the rate after `-droppath`; the published rate of the size if `text` is empty, 0 if it is None.
+
+    Raises:
+        UserError: if it is not from 0 to below 1, or the size has no published rate.
+    """
     if text is None:
         return 0.0
     rate = float(text) if text else size.drop_path
@@ -98,10 +110,10 @@ def _drop_path(name: str, size: Size, text: str | None) -> float:
 
 
 def plan(name: str, image_size: int) -> Plan:
-    """Returns what a name that `NAME_PATTERN` matches says at this image size.
+    """Returns the plan of a name that `NAME_PATTERN` matches, at this image size [pixels].
 
     Raises:
-        UserError: if a part is unknown, or the image, a map and the windows do not divide.
+        UserError: if a part is unknown, or the patches, mergings or windows do not divide the image.
     """
     match = re.fullmatch(NAME_PATTERN, name)
     assert match is not None

@@ -1,10 +1,10 @@
-"""Weights to start from: timm's, the authors' files, and those of another run.
+"""Loads weights into a model: timm's, the authors' files, and those of another run.
 
-A source is `timm` (the pretrained weights of a model `timm:...`), `timm:<model>.<tag>` (those, in an architecture here
-that names its parts as timm does, such as `vit-b/16` and `bit-r50x1`), or a file (`files.py`).
+A source is `timm` (the pretrained weights of a model `timm:...`), `timm:<model>.<tag>` (the same weights in one of our
+architectures whose parts have timm's names, such as `vit-b/16` and `bit-r50x1`), or a file (`files.py`).
 
-In a transfer the whole head is dropped, the hidden layer of pre-training included, and a linear layer of zeros takes
-its place (ViT, sections 3.2 and B.1.1; BiT, section 3.3); position embeddings are interpolated (`resolution.py`).
+In a transfer the whole head is dropped, including the hidden layer of pre-training, and replaced by a linear layer of
+zeros (ViT, sections 3.2 and B.1.1; BiT, section 3.3). Position embeddings are interpolated (`resolution.py`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from vision_repro.models.weights.resolution import to_resolution
 
 
 class Loaded(NamedTuple):
-    """What was put into a model, for the provenance of a run."""
+    """The weights that were put into a model, for the provenance of a run."""
 
     source: str
-    """The path of the file, or `timm:` and timm's name of the weights."""
+    """The path of the file, or `timm:` and timm's name for the weights."""
     sha256: str
-    """Of the file's content."""
+    """Hash of the file's content."""
     licence: str | None
-    """As timm states it; None where nobody does."""
+    """As timm states it, or None."""
     head: bool
-    """Whether the final layer came along; if not, it is zero."""
+    """Whether the final layer was loaded too; if not, it is zero."""
     resized: bool
     """Whether position embeddings were interpolated."""
 
@@ -47,12 +47,12 @@ class _Found(NamedTuple):
 def load(model: nn.Module, name: str, source: str, *, image_size: int, keep_head: bool = False) -> Loaded:
     """Puts the weights of `source` into `model`, which was built as `name` for images of `image_size` [pixels].
 
-    With `keep_head` the final layer, a hidden layer before it and auxiliary classifiers come along if they have the
-    model's shapes. Without, or if not, they are dropped: the final layer becomes zero, the others stay as they were
-    drawn. If anything is wrong the model is left as it is. Files are read, nothing is fetched: see `fetch`.
+    With `keep_head` the final layer, a hidden layer before it and auxiliary classifiers are loaded too if they have the
+    model's shapes. Otherwise they are dropped: the final layer becomes zero, and the others keep the weights that were
+    drawn. After an error the model is unchanged. Nothing is downloaded: see `fetch`.
 
     Raises:
-        UserError: if the source is unknown, missing, damaged, unsafe, or of another architecture.
+        UserError: if the source is unknown, missing, damaged or unsafe, or belongs to another architecture.
     """
     found = _find(model, name, source, image_size)
     state, kept = with_head(found.state, model, keep_head)
@@ -68,12 +68,12 @@ def load(model: nn.Module, name: str, source: str, *, image_size: int, keep_head
 
 
 def fetch(name: str, source: str) -> None:
-    """Makes sure that `load` will find the weights of a model `name`: downloads timm's, looks for a file.
+    """Makes sure that `load` will find the weights of a model `name`: downloads timm's, checks that a file exists.
 
-    To be called once, before any process that trains.
+    Call it once, before any process trains.
 
     Raises:
-        UserError: saying what is missing, and where to get it if there is no network.
+        UserError: if they are missing and cannot be downloaded, with the place to get them.
     """
     if _is_timm(source):
         hub.fetch(hub.resolve(name, source))
@@ -86,11 +86,11 @@ def _is_timm(source: str) -> bool:
 
 
 def _find(model: nn.Module, name: str, source: str, image_size: int) -> _Found:
-    """Returns a state dict under the names of the model, with the head and image size of its own training."""
+    """Returns a state dict with the names of the model, and with the head and the image size of its own training."""
     if _is_timm(source):
         tag = hub.resolve(name, source)
         file = hub.find(tag)
-        with torch.random.fork_rng(devices=[]):  # timm draws weights before it reads them
+        with torch.random.fork_rng(devices=[]):  # timm draws weights before it reads the file
             state = hub.read(tag, file, model, name, image_size)
         return _Found(state, file, f"timm:{tag}", hub.licence(tag))
     file = files.existing(source).resolve()

@@ -1,7 +1,7 @@
-"""Reading weight files that others wrote: whole or not at all, and never a pickled object.
+"""Reads weight files of others. A damaged file is refused, and pickled objects are never loaded.
 
-`.npz` are the authors', `.safetensors` are timm's and others', and `.ckpt`, `.pth`, `.pt` and `.bin` are torch's, with
-a plain state dict or one under `state_dict` or `model`.
+`.npz` files are the authors', `.safetensors` are from timm and others, and `.ckpt`, `.pth`, `.pt` and `.bin` are
+torch's, with a state dict alone or under the key `state_dict` or `model`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TORCH = (".ckpt", ".pth", ".pt", ".bin")
 EXTENSIONS = (".npz", ".safetensors", *TORCH)
 DAMAGE = (OSError, EOFError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile,
            zlib.error, safetensors.SafetensorError)  # fmt: skip
-"""What the readers of numpy, safetensors and torch raise over a file that is cut off or altered."""
+"""Errors that the readers of numpy, safetensors and torch raise for a file that is cut off or altered."""
 
 
 def existing(source: str) -> Path:
     """Returns the path of a weight file.
 
     Raises:
-        UserError: if it is missing, a folder, or of an extension that is not read here.
+        UserError: if it is missing, is a folder, or has an extension that is not read here.
     """
     file, known = Path(source).expanduser(), ", ".join(EXTENSIONS)
     if file.is_dir():
@@ -47,7 +47,7 @@ def existing(source: str) -> Path:
 
 
 def damaged(file: Path, error: Exception) -> UserError:
-    """Returns the error of a file over which a reader raised `error`."""
+    """Returns the error to raise for a file that a reader refused with `error`."""
     why = " ".join(str(error).split())[:120]
     return UserError(
         f'"{file}" cannot be read as {file.suffix} ({type(error).__name__}: {why}): '
@@ -60,7 +60,7 @@ def _unsafe(file: Path) -> UserError:
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns the arrays of a `.npz`.
+    """Returns the arrays of a `.npz` file.
 
     Raises:
         UserError: if it is damaged or holds pickled objects.
@@ -78,16 +78,16 @@ def read_arrays(file: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Returns the state dict of a `.safetensors` file or of one of torch, without the prefixes of wrappers.
+    """Returns the state dict of a `.safetensors` file or of a file of torch, without the prefixes of wrappers.
 
     Raises:
-        UserError: if it is damaged, holds pickled objects or no state dict.
+        UserError: if it is damaged, holds pickled objects, or holds no state dict.
     """
     try:
         content = safetensors.torch.load_file(file) if file.suffix == ".safetensors" else _torch(file)
     except pickle.UnpicklingError as error:
         raise _unsafe(file) if "global" in str(error).lower() else damaged(file, error) from error
-    except Exception as error:  # torch's unpickler raises whatever an altered file makes it stumble over
+    except Exception as error:  # for an altered file torch's unpickler raises errors of any type
         raise damaged(file, error) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -100,15 +100,15 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def _torch(file: Path) -> Any:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            altered = archive.testzip()  # torch does not compare the checksums
+            altered = archive.testzip()  # torch does not check the checksums
         if altered is not None:
             raise zipfile.BadZipFile(f"{altered} does not match its checksum")
-    with warnings.catch_warnings(action="ignore"):  # what torch finds odd in a foreign pickle it also refuses
+    with warnings.catch_warnings(action="ignore"):  # of pickles that torch then refuses
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the state dict without what torch.compile, DDP and a task put before every name."""
+    """Returns the state dict without the prefixes that torch.compile, DDP and a task add to every name."""
     for prefix in ("_orig_mod.", "module.", "model."):
         if all(key.startswith(prefix) for key in state):
             return _unwrapped({key.removeprefix(prefix): value for key, value in state.items()})
@@ -116,7 +116,11 @@ def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Raises UserError naming the first tensor of another shape, missing or too many."""
+    """Compares the shapes of a state dict with the wanted ones.
+
+    Raises:
+        UserError: naming the first tensor of another shape, the first missing, or the first that is not wanted.
+    """
     for key in wanted:
         if key in state and state[key].shape != wanted[key].shape:
             shapes = f"{list(state[key].shape)}, expected {list(wanted[key].shape)}"

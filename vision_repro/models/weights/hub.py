@@ -1,6 +1,6 @@
-"""timm's pretrained weights: where they lie on this machine, how they get there, and reading them.
+"""timm's pretrained weights: finds, downloads and reads them.
 
-Nothing is fetched where weights are read, so that no training process waits for a network: `fetch` goes before.
+Only `fetch` downloads. It is called before training, so that no training process waits for a network.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vision_repro.models.layers.head import with_head
 from vision_repro.models.weights.files import DAMAGE, check_shapes, damaged
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names under which the Hugging Face hub holds weights, in timm's order of preference."""
+"""Names of weight files on the Hugging Face hub, in timm's order of preference."""
 
 
 def resolve(name: str, source: str) -> str:
-    """Returns timm's full `<model>.<tag>` for the weights `timm` of a model `timm:...`, or `timm:<model>.<tag>` of any.
+    """Returns timm's full `<model>.<tag>` for a source: `timm`, of a model `timm:...`, or `timm:<model>.<tag>`.
 
     Raises:
-        UserError: if `source` does not say which weights, or timm has none of this name.
+        UserError: if `source` does not decide which weights, or timm has no weights of this name.
     """
     wanted = source if source.startswith("timm:") else name
     if not wanted.startswith("timm:"):
@@ -50,7 +50,11 @@ def licence(tag: str) -> str | None:
 
 
 def _places(tag: str) -> tuple[str, str | None, tuple[str, ...]]:
-    """Returns repository, revision and possible file names of timm's weights on the Hugging Face hub."""
+    """Returns the repository, the revision and the possible file names of timm's weights on the Hugging Face hub.
+
+    Raises:
+        UserError: if they are not on the hub.
+    """
     config = timm.get_pretrained_cfg(tag)
     if not config.hf_hub_id:
         raise UserError(f"Weights timm:{tag} are not on the hub: download {config.url} and give that file.")
@@ -62,7 +66,7 @@ def find(tag: str) -> Path:
     """Returns the file of timm's weights `tag` in the Hugging Face cache of this machine.
 
     Raises:
-        UserError: saying what to fetch and where it goes, if it is not there.
+        UserError: if it is not there, with the command that downloads it and the folder for it.
     """
     repository, revision, files = _places(tag)
     for file in files:
@@ -76,16 +80,16 @@ def find(tag: str) -> Path:
 
 
 def fetch(tag: str) -> Path:
-    """Returns the file of timm's weights `tag`, downloaded into the Hugging Face cache if it is not there.
+    """Returns the file of timm's weights `tag`; downloads it into the Hugging Face cache if it is not there.
 
     Raises:
-        UserError: if the hub cannot be reached or does not give the file.
+        UserError: if the hub cannot be reached or refuses the file.
     """
     repository, revision, files = _places(tag)
     try:
         return find(tag)
     except UserError as error:
-        if not _reachable(constants.ENDPOINT):  # known in a moment; the hub's client tries for the better part of one
+        if not _reachable(constants.ENDPOINT):  # asked first, as the hub's client retries for most of a minute
             raise UserError(f"{constants.ENDPOINT} cannot be reached. {error}") from None
     for file in files:
         try:
@@ -99,20 +103,20 @@ def _reachable(url: str) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:
-        return True  # it answered
+        return True  # an error status is an answer too
     except OSError:
         return False
     return True
 
 
 def read(tag: str, file: Path, model: nn.Module, name: str, image_size: int) -> dict[str, Tensor]:
-    """Returns the state dict of timm's weights `tag` in `file`, under timm's names and with their own head.
+    """Returns the state dict of timm's weights `tag` in `file`, with timm's names and their own head.
 
-    A ViT's or hybrid's is of the image size of its training, for `resolution.to_resolution`. Other models of a fixed
-    image size are read by timm for `image_size`, with timm's own interpolation.
+    For a ViT or a hybrid it has the image size of its training, for `resolution.to_resolution`. For other models of a
+    fixed image size timm interpolates it to `image_size`.
 
     Raises:
-        UserError: if the file is damaged, or `name` computes something else with these weights than timm's model does.
+        UserError: if the file is damaged, or `name` computes other features with these weights than timm's model.
     """
     native = isinstance(model, VisionTransformer)
     options: dict[str, Any] = {} if native else timm_model.settings(tag, image_size)
@@ -128,9 +132,13 @@ def read(tag: str, file: Path, model: nn.Module, name: str, image_size: int) -> 
 
 @torch.no_grad()
 def _check_features(donor: Any, name: str, tag: str) -> None:
-    """Raises UserError if the architecture `name` with the donor's weights has not the donor's features.
+    """Checks that the architecture `name` with the donor's weights computes the donor's features.
 
-    Shapes do not tell the number of heads, an activation or where a norm stands: weights fit all the same.
+    Weights of equal shapes can belong to another model: shapes do not show the number of heads, the activation or the
+    place of a norm.
+
+    Raises:
+        UserError: if it does not.
     """
     size = timm.get_pretrained_cfg(tag).input_size[-1]
     twin = models.build(name, image_size=size, classes=1).eval()

@@ -1,7 +1,7 @@
-"""The authors' own weight files: `.npz` of ViT and hybrids (google-research/vision_transformer) and of BiT.
+"""Converts the authors' weight files: `.npz` of ViT and hybrids (google-research/vision_transformer) and of BiT.
 
-Each array of a file has one place in the model. Flax and TensorFlow write kernels with inputs before outputs, PyTorch
-with outputs first; queries, keys and values are three arrays there and one matrix here.
+Each array of a file has one place in the model. Kernels have inputs before outputs in Flax and TensorFlow, and outputs
+first in PyTorch. Queries, keys and values are three arrays in the file and one matrix in the model.
 
 Legend: D features, H heads, I inputs, O outputs of a layer.
 """
@@ -23,9 +23,9 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Slot(NamedTuple):
-    """One array of a file: its name there and here, and its shape there, where -1 is any size.
+    """One array of a file: its name `there` (file) and `here` (model), and its shape in the file; -1 is any size.
 
-    Several arrays of one name here are parts of it, first dimension after first dimension.
+    Several arrays with the same name `here` are concatenated along the first dimension.
     """
 
     there: str
@@ -78,7 +78,7 @@ def _transformer(model: Any) -> Iterator[Slot]:
 
 
 def _backbone(model: Any, here: str) -> Iterator[Slot]:
-    """Yields the slots of a hybrid's ResNet (`vit_jax/models_resnet.py`), which may be its stem alone."""
+    """Yields the slots of a hybrid's ResNet (`vit_jax/models_resnet.py`), or of its stem if that is all it has."""
     stem, prefix = (model.stem, f"{here}.stem") if hasattr(model, "stem") else (model, here)
     yield from _conv("conv_root", f"{prefix}.conv", stem.conv)
     yield from _norm("gn_root", f"{prefix}.norm", stem.norm.num_channels)
@@ -119,7 +119,7 @@ def _bit(model: Any) -> Iterator[Slot]:
 
 
 def _heads(model: Any) -> Iterator[Slot]:
-    """Yields the slots that a file may lack, for the classes of its own training."""
+    """Yields the optional slots: the head for the classes of the file's own training."""
     if isinstance(model, ResNetV2):
         yield Slot("resnet/head/conv2d/kernel", "head.fc.weight", (1, 1, -1, -1))
         yield Slot("resnet/head/conv2d/bias", "head.fc.bias", (-1,))
@@ -129,10 +129,10 @@ def _heads(model: Any) -> Iterator[Slot]:
 
 
 def slots(model: nn.Module) -> tuple[list[Slot], list[Slot]]:
-    """Returns what a file must hold for this model, and what it may: the head, and the hidden layer before it.
+    """Returns the arrays that a file must hold for this model, and those that it may: head and hidden layer before it.
 
     Raises:
-        UserError: if the authors published no such files for this architecture.
+        UserError: if the authors published no files of this architecture.
     """
     if isinstance(model, VisionTransformer):
         return list(_vit(model)), list(_heads(model))
@@ -145,14 +145,18 @@ def _tensor(array: np.ndarray[Any, Any], slot: Slot) -> Tensor:
     """Returns the array in PyTorch's order."""
     found = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     if not slot.there.endswith("/kernel"):
-        return found.flatten() if found.ndim == 2 else found  # [H, D / H] are biases; tables have three dimensions
+        return found.flatten() if found.ndim == 2 else found  # biases are [H, D / H]; tables have three dimensions
     if found.ndim == 4:
         return found.permute(3, 2, 0, 1)
     return found.flatten(0, 1).T if slot.there.endswith("/out/kernel") else found.flatten(1).T
 
 
 def _take(arrays: Arrays, slot: Slot, source: str) -> Tensor:
-    """Returns the tensor of one slot, after a look at its type and shape."""
+    """Returns the tensor of one slot.
+
+    Raises:
+        UserError: if it is missing, or has another type or shape.
+    """
     if slot.there not in arrays:
         raise UserError(f'{source}: it lacks "{slot.there}".')
     array = arrays[slot.there]
@@ -168,15 +172,15 @@ def _take(arrays: Arrays, slot: Slot, source: str) -> Tensor:
 
 
 def _surplus(arrays: Arrays, known: set[str]) -> list[str]:
-    """Returns arrays of a model in the file that have no place; other entries, such as counters, do not matter."""
+    """Returns the arrays of a model in the file that have no slot; other entries, such as counters, are ignored."""
     trees = ("Transformer/", "block", "conv_root/", "gn_root/", "cls", "resnet/")
     return sorted(key for key in arrays if key.startswith(trees) and key not in known)
 
 
 def convert(arrays: Arrays, model: nn.Module, source: str) -> dict[str, Tensor]:
-    """Returns the arrays of a file as a state dict for `model`, the file's own head and image size included.
+    """Returns the arrays of a file as a state dict for `model`, with the file's own head and image size.
 
-    `source` begins the sentence of an error, as in `"ViT-B_16.npz" is not a vit-l/16`.
+    `source` is the beginning of an error's sentence, as in `"ViT-B_16.npz" is not a vit-l/16`.
 
     Raises:
         UserError: naming the first array that is missing, has another shape, or has no place in the model.
