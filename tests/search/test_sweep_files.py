@@ -45,7 +45,7 @@ def test_a_sweep_file_is_what_its_experiment_runs(file: Path) -> None:
     if sweep.searched:
         return
     planned = plan(sweep.experiment, sweep.tokens, sweep=True)
-    assert len({run_id(run) for run in planned.runs}) == len(planned.runs)
+    assert len(set(planned.runs)) == len(planned.runs)
     if sweep.name in NAMES:
         assert (sweep.name, preset_of(sweep)) == (sweep.experiment.name, sweep.experiment.default)
         preset = sweep.experiment.presets[preset_of(sweep)]

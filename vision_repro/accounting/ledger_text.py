@@ -8,7 +8,7 @@ from pathlib import Path
 from vision_repro.accounting.devices import devices, matching
 from vision_repro.accounting.ledger import Entry, Planned, entries
 from vision_repro.accounting.ledger_lines import LEDGER_NAME, Line, lines, to_csv
-from vision_repro.published.check import markdown_table
+from vision_repro.accounting.markdown import markdown_table
 from vision_repro.store.atomic import write_atomic
 
 TOLERANCE = 0.01
