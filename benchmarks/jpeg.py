@@ -33,6 +33,7 @@ from torchvision.transforms import v2  # noqa: E402
 
 from vision_repro.augmentation.augment import AREA, normalise  # noqa: E402
 from vision_repro.data.batches import Decoding  # noqa: E402
+from vision_repro.data.config import DataConfig  # noqa: E402
 from vision_repro.data.streamed import StreamedData  # noqa: E402
 from vision_repro.datasets.imagenette import listing as find  # noqa: E402
 from vision_repro.files.decode import decoder  # noqa: E402
@@ -56,18 +57,18 @@ def ours(
     listing: Listing, size: int, count: int, *, workers: int = 0, cache: Path | None = None, floats: bool = True
 ) -> float:
     """Returns the images/s of the suite's loader, with or without a cache of decoded images, and normalising."""
-    data = StreamedData(
-        listing,
+    config = DataConfig(
+        "listed",
         image_size=size,
-        subset=None,
+        train_size=len(listing.train),
         global_batch=BATCH,
         steps=WARM_UP + count,
-        seed=0,
         augmentation="inception",
         workers=workers,
         decoded_cache=cache is not None,
         cache=cache,
     )
+    data = StreamedData(config, listing)
     batches = data.train_dataloader()
     return rate((normalise(batch.images) for batch in batches) if floats else batches, count)
 

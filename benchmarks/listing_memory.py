@@ -24,6 +24,7 @@ quiet_threads()
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from vision_repro.data.config import DataConfig  # noqa: E402
 from vision_repro.data.streamed import StreamedData  # noqa: E402
 from vision_repro.files.listing import Indices, Listing, scan  # noqa: E402
 
@@ -82,16 +83,16 @@ def private_mib(pid: int | None) -> float:
 
 def sizes(listing: Listing, count: int, epochs: int) -> Iterator[float]:
     """Yields the largest private memory of a worker at the end of each epoch [MiB]."""
-    data = StreamedData(
-        listing,
+    config = DataConfig(
+        "listed",
         image_size=8,
-        subset=None,
+        train_size=len(listing.train),
         global_batch=BATCH,
         steps=epochs * (count // BATCH),
-        seed=0,
         augmentation="inception",
         workers=WORKERS,
     )
+    data = StreamedData(config, listing)
     for step, _ in enumerate(data.train_dataloader(), start=1):
         # five batches before the end of an epoch, as workers are ahead and leave after the last
         if (step + 5) % (count // BATCH) == 0:

@@ -13,6 +13,7 @@ import torch
 from vision_repro import models
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import Launch, RunConfig
+from vision_repro.data.config import DataConfig
 from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 from vision_repro.store.runs import RunFolder
@@ -35,14 +36,7 @@ def random_data(config: RunConfig) -> ResidentData:
     train, val = random_split(config.train_size, config.image_size), random_split(16, config.image_size)
     names = tuple(str(number) for number in range(CLASSES))
     splits = Splits("random", CLASSES, names, config.image_size, train, val, val, checksum="")
-    return ResidentData(
-        splits,
-        subset=None,
-        global_batch=config.global_batch,
-        steps=config.total_steps,
-        seed=config.seed,
-        augmentation=config.augmentation,
-    )
+    return ResidentData(DataConfig.of(config, Launch(), Path()), splits)
 
 
 def a_place(root: Path, config: RunConfig, precision: str = "fp32") -> RunContext:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vision_repro.augmentation import crops
 from vision_repro.config import UserError
 from vision_repro.data import decoded
 from vision_repro.data.batches import Decoding
+from vision_repro.data.config import DataConfig
 from vision_repro.data.streamed import StreamedData
 from vision_repro.files.listing import Listing, scan
 from vision_repro.store.atomic import DiskFullError
@@ -113,18 +114,9 @@ def test_training_and_evaluation_do_not_change_by_a_bit(real_data: Path, tmp_pat
     )
     found = []
     for kept in (False, True):
-        made = StreamedData(
-            listing,
-            image_size=96,
-            subset=None,
-            global_batch=16,
-            steps=6,
-            seed=1,
-            augmentation="inception",
-            workers=2,
-            decoded_cache=kept,
-            cache=tmp_path,
-        )
+        config = DataConfig("some", image_size=96, train_size=len(some), global_batch=16, steps=6, seed=1)
+        config = replace(config, augmentation="inception", decoded_cache=kept, cache=tmp_path)
+        made = StreamedData(config, listing)
         loaders = (made.train_dataloader(), made.val_dataloader(), made.test_dataloader(), made.pool_dataloader())
         found.append([torch.cat([batch.images for batch in loader]) for loader in loaders])
     assert all(one.equal(other) for one, other in zip(*found, strict=True))

@@ -1,7 +1,9 @@
 """Data modules of images in memory: order, shards, resumption inside Lightning, and early refusals."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from vision_repro import datasets
 from vision_repro.augmentation import crops
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 
@@ -26,7 +29,7 @@ SPLITS = Splits("toy", 30, ("x",) * 30, 2, numbered(30), numbered(7), numbered(1
 
 
 def module(subset: Any = None, batch: int = 8, **place: int) -> ResidentData:
-    made = ResidentData(SPLITS, subset=subset, global_batch=batch, steps=6, seed=1, eval_batch=3)
+    made = ResidentData(DataConfig("toy", 2, 30, batch, 6, seed=1, eval_batch=3), SPLITS, subset)
     defaults = {"global_rank": 0, "world_size": 1, "global_step": 0, "accumulate_grad_batches": 1}
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     made.trainer = SimpleNamespace(**{**defaults, **place}, strategy=strategy)  # type: ignore[assignment]
@@ -140,7 +143,7 @@ def fit(folder: Path, max_steps: int, accumulate: int, resume: Path | None = Non
         default_root_dir=folder,
     )
     task = Echo()
-    made = ResidentData(SPLITS, subset=None, global_batch=8, steps=6, seed=1)
+    made = ResidentData(DataConfig("toy", 2, 30, 8, 6, seed=1), SPLITS)
     trainer.fit(task, datamodule=made, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(folder / "at.ckpt")
     assert trainer.global_step == max_steps
@@ -157,17 +160,18 @@ def test_lightning_resumes_in_the_middle_with_the_very_next_batch(tmp_path: Path
     assert len(whole) == 6 * accumulate
 
 
-SETTINGS: dict[str, Any] = {
-    "image_size": 8, "train_size": 50, "seed": 0, "global_batch": 16, "steps": 3, "augmentation": "flip",
-    "data_root": None,
-}  # fmt: skip
+SETTINGS = DataConfig("digits", image_size=8, train_size=50, global_batch=16, steps=3, augmentation="flip")
+
+
+def made_of(cache: Path, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    return data.datamodule(replace(SETTINGS, cache=cache, **changes))
 
 
 def test_datamodule_carries_what_a_run_needs(tmp_path: Path) -> None:
-    made = data.datamodule("digits", **SETTINGS, cache=tmp_path)
+    made = made_of(tmp_path)
     assert (made.classes, made.image_size, made.device_augmentation) == (10, 8, "flip")
     assert len(made.checksum) == len(made.subset_checksum) == 64
-    other = data.datamodule("digits", **{**SETTINGS, "seed": 1}, cache=tmp_path)
+    other = made_of(tmp_path, {"seed": 1})
     assert (made.checksum == other.checksum, made.subset_checksum == other.subset_checksum) == (True, False)
 
 
@@ -183,7 +187,7 @@ def test_datamodule_carries_what_a_run_needs(tmp_path: Path) -> None:
 )
 def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        data.datamodule("digits", **{**SETTINGS, **change}, cache=tmp_path)
+        made_of(tmp_path, change)
 
 
 @pytest.mark.parametrize("size", [5, 8, 12])
@@ -192,7 +196,7 @@ def test_images_of_another_size_are_those_resized_by_torchvision(tmp_path: Path,
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2.functional import resize
 
-    own, other = (data.datamodule("digits", **{**SETTINGS, "image_size": n}, cache=tmp_path) for n in (8, size))
+    own, other = (made_of(tmp_path, {"image_size": n}) for n in (8, size))
     assert other.image_size == size
     for before, after in zip(getattr(own, loader)(), getattr(other, loader)(), strict=True):
         expected = resize(before.images, [size, size], InterpolationMode.BILINEAR, antialias=True)
@@ -203,15 +207,15 @@ def test_images_of_another_size_are_those_resized_by_torchvision(tmp_path: Path,
 
 
 def test_images_of_their_own_size_are_not_touched(tmp_path: Path) -> None:
-    made = data.datamodule("digits", **SETTINGS, cache=tmp_path)
+    made = made_of(tmp_path)
     found = torch.cat([batch.images for batch in made.val_dataloader()])
-    assert found.equal(data.load("digits", None, tmp_path).val.images)
+    assert found.equal(datasets.load("digits", None, tmp_path).val.images)
 
 
 def test_views_of_resized_images_are_cut_from_the_own_pixels(tmp_path: Path) -> None:
-    made = data.datamodule("digits", **{**SETTINGS, "image_size": 14}, cache=tmp_path, views="ten")
+    made = made_of(tmp_path, {"image_size": 14, "views": "ten"})
     first = next(iter(made.test_dataloader())).images
-    own = data.load("digits", None, tmp_path).test.images[: len(first)]
+    own = datasets.load("digits", None, tmp_path).test.images[: len(first)]
     assert first.shape[1:] == (10, 3, 14, 14)
     assert first.equal(crops.views(own, "ten", 14))
 
@@ -220,8 +224,8 @@ def test_all_of_train_is_the_subset_and_all_of_val_and_nothing_of_test() -> None
     apart = Splits("toy", 99, ("x",) * 99, 2, numbered(30), _moved(7, 30), _moved(11, 37), "c")
     for subset, first in ((None, range(30)), (torch.tensor([4, 9, 2]), (2, 4, 9))):
         count = len(first) + 7
-        made = ResidentData(apart, subset=subset, global_batch=count, steps=3, seed=1, train_on_val=True)
-        whole = ResidentData(apart, subset=subset, global_batch=len(first), steps=3, seed=1)
+        made = ResidentData(DataConfig("toy", 2, 30, count, 3, seed=1, train_on_val=True), apart, subset)
+        whole = ResidentData(DataConfig("toy", 2, 30, len(first), 3, seed=1), apart, subset)
         for batch in seen(made.train_dataloader()):
             assert sorted(batch) == [*first, *range(30, 37)]
         assert sorted(flat(seen(made.pool_dataloader()))) == [*first, *range(30, 37)]

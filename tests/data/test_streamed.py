@@ -24,6 +24,7 @@ from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
 from vision_repro.data import batches
 from vision_repro.data.batches import Spares, _forget_signals
+from vision_repro.data.config import DataConfig
 from vision_repro.data.streamed import StreamedData
 from vision_repro.files.decode import decode
 from vision_repro.files.listing import Listing, scan
@@ -76,17 +77,10 @@ def listing() -> Listing:
 
 
 def module(listing: Listing, **changes: Any) -> StreamedData:
-    settings: dict[str, Any] = {
-        "image_size": 16,
-        "subset": None,
-        "seed": 3,
-        "global_batch": 8,
-        "steps": 6,
-        "augmentation": "inception",
-        "eval_batch": 4,
-        "workers": 0,
-    }
-    return StreamedData(listing, **{**settings, **changes})
+    settings: dict[str, Any] = {"seed": 3, "augmentation": "inception", "eval_batch": 4, "workers": 0}
+    others = {name: changes.pop(name) for name in ("subset", "report") if name in changes}
+    config = DataConfig("held", image_size=16, train_size=20, global_batch=8, steps=6, **settings)
+    return StreamedData(replace(config, **changes), listing, **others)
 
 
 def place(made: StreamedData, **facts: int) -> StreamedData:

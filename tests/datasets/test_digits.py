@@ -84,7 +84,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from vision_repro.data import cache
+from vision_repro.files import cache
 def decode():
     (Path(sys.argv[1]) / f"decoded-{sys.argv[2]}").touch()
     time.sleep(0.5)

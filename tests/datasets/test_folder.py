@@ -12,6 +12,7 @@ from torch import Tensor
 import vision_repro.data as data
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.data.streamed import StreamedData
 from vision_repro.files import listing
 
@@ -52,7 +53,7 @@ def module(root: Path, name: str = "folder", **changes: Any) -> StreamedData:
         "eval_batch": 4,
         "workers": 0,
     }
-    made = data.datamodule(name, **{**settings, **changes})
+    made = data.datamodule(DataConfig(name, **{**settings, **changes}))
     assert isinstance(made, StreamedData)
     return made
 

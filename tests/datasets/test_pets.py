@@ -12,7 +12,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from vision_repro.config import UserError
 from vision_repro.datasets import pets
-from vision_repro.files.listing import Files
+from vision_repro.files.listing import SAMPLED, Files
 
 
 def write(root: Path, trainval: int = 10, test: int = 4, classes: int = 37) -> Path:
@@ -86,13 +86,16 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
         WATCHED["opened"].append(str(arguments[0]))
 
 
-def test_no_image_is_opened(tmp_path: Path) -> None:
+def test_only_the_sample_of_the_fingerprint_is_opened(tmp_path: Path) -> None:
     write(tmp_path)
     sys.addaudithook(_watch)
     WATCHED["opened"] = []
     pets.listing("pets", tmp_path, tmp_path / "cache")
     opened = WATCHED.pop("opened")
-    assert [Path(path).name for path in opened if str(tmp_path) in path] == ["trainval.txt", "test.txt"]
+    names = [Path(path).name for path in opened if str(tmp_path) in path]
+    assert names[:2] == ["trainval.txt", "test.txt"]
+    assert len(names) <= 2 + 3 * SAMPLED
+    assert len(set(names)) == len(names)
 
 
 def test_what_make_data_fetched_is_found(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation import crops, policy
 from vision_repro.cli import plan
-from vision_repro.config import RunConfig, UserError
+from vision_repro.config import Launch, RunConfig, UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.experiment import linked
 from vision_repro.tasks.classifier import Classifier
 
@@ -35,7 +36,7 @@ def test_every_preset_trains_models_that_exist_on_data_that_can_be_cropped(name:
     assert all(run.steps % run.evaluations == 0 for run in before)
     base = preset.base
     assert policy.parse(base.augmentation).needs_whole_images is datasets.is_streamed(base.dataset)
-    data.check(base.dataset, image_size=base.image_size, train_size=base.train_size, augmentation=base.augmentation)
+    data.check(DataConfig.of(base, Launch(), Path()))
     with torch.device("meta"):
         for model in preset.axes["model"]:
             models.build(str(model), image_size=base.image_size, classes=10)

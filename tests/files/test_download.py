@@ -211,7 +211,7 @@ def test_many_ask_at_once_and_one_fetches(server: Any, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from vision_repro.data.download import Remote, fetch
+from vision_repro.files.download import Remote, fetch
 fetch(Remote(sys.argv[1], "data.bin", None, sys.argv[2]), Path(sys.argv[3]), print)
 """
 

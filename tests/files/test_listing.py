@@ -1,8 +1,10 @@
 """Listings of class folders and of named files: splits, checksums, and memory that does not grow."""
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import vision_repro.data as data
 from vision_repro.config import UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.files import listing as listings
 from vision_repro.files import places
 from vision_repro.files.listing import Files
@@ -151,19 +154,9 @@ def test_a_data_root_that_may_not_be_written_is_left_alone(tmp_path: Path, monke
 def test_real_data_stream_the_same_with_and_without_workers(real_data: Path, tmp_path: Path, name: str) -> None:
     seen = []
     for workers in (0, 2):
-        made = data.datamodule(
-            name,
-            image_size=32,
-            train_size=60,
-            seed=0,
-            global_batch=30,
-            steps=2,
-            augmentation="inception",
-            data_root=real_data,
-            cache=tmp_path,
-            eval_batch=30,
-            workers=workers,
-        )
+        config = DataConfig(name, image_size=32, train_size=60, global_batch=30, steps=2, augmentation="inception")
+        where = {"data_root": real_data, "cache": tmp_path, "eval_batch": 30, "workers": workers}
+        made = data.datamodule(replace(config, **where))
         batches = [*made.train_dataloader(), next(iter(made.val_dataloader()))]
         assert all(batch.images.shape == (30, 3, 32, 32) for batch in batches)
         seen.append(batches)
@@ -176,7 +169,7 @@ GROWTH = """
 import os
 from pathlib import Path
 import numpy as np
-from vision_repro.data.listing import Files
+from vision_repro.files.listing import Files
 
 def private():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
@@ -206,3 +199,42 @@ def test_a_worker_that_reads_100_000_paths_grows_by_nothing() -> None:
     array, listed = map(int, told.split())  # kB
     assert array < 1_500
     assert listed > 10_000  # what a list costs: its reference counts are written to
+
+
+def pictures(root: Path, colour: int = 0) -> Path:
+    """A folder of two classes of 40 small files each, which are no images."""
+    for name in ("cat", "dog"):
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(40):
+            (root / "train" / name / f"{number:02}.jpg").write_bytes(bytes([colour, number]) * 50)
+    return root
+
+
+def test_the_fingerprint_is_that_of_the_data_and_not_of_their_place(tmp_path: Path) -> None:
+    first, second = (listings.scan(pictures(tmp_path / name)) for name in ("here", "there"))
+    assert first.checksum == second.checksum
+    assert len(first.checksum) == 64
+
+
+@pytest.mark.parametrize("change", ["rename", "add", "move", "grow", "encode"])
+def test_other_data_under_the_same_name_have_another_fingerprint(tmp_path: Path, change: str) -> None:
+    before = listings.scan(pictures(tmp_path / "data")).checksum
+    folder = tmp_path / "data" / "train"
+    if change == "rename":
+        (folder / "cat" / "07.jpg").rename(folder / "cat" / "77.jpg")
+    elif change == "add":
+        (folder / "cat" / "99.jpg").write_bytes(b"x")
+    elif change == "move":
+        (folder / "cat" / "07.jpg").rename(folder / "dog" / "07b.jpg")
+    elif change == "grow":
+        (folder / "cat" / "07.jpg").write_bytes(b"x" * 101)
+    else:  # all images anew, of the same names and sizes
+        shutil.rmtree(tmp_path / "data")
+        pictures(tmp_path / "data", colour=1)
+    assert listings.scan(tmp_path / "data").checksum != before
+
+
+def test_an_unreadable_file_is_no_matter_of_the_fingerprint(tmp_path: Path) -> None:
+    found = listings.scan(pictures(tmp_path / "data"))
+    shutil.rmtree(tmp_path / "data")
+    assert listings.fingerprint("facts", (found.train,)) != listings.fingerprint("other facts", (found.train,))

@@ -10,6 +10,7 @@ from torch import nn
 
 from vision_repro import catalogue, models
 from vision_repro.config import UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 from vision_repro.models.layers.outputs import WithAuxiliary
@@ -190,7 +191,7 @@ def pictures(image_size: int) -> ResidentData:
     split = Split(images, torch.arange(4))
     names = tuple("abcdefghij")
     splits = Splits("pictures", 10, names, image_size, split, split, split, checksum="")
-    return ResidentData(splits, subset=None, global_batch=4, steps=2, seed=0)
+    return ResidentData(DataConfig("pictures", image_size, train_size=4, global_batch=4, steps=2), splits)
 
 
 @every_small

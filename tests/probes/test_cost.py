@@ -10,6 +10,7 @@ import torch
 
 from vision_repro import data, models
 from vision_repro.config import FRESH, Launch, RunConfig
+from vision_repro.data.config import DataConfig
 from vision_repro.probes import cost, named
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
@@ -45,17 +46,7 @@ def test_an_untrained_run_has_a_cost_and_no_accuracy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("train", 7), ("val", 3), ("test", 10_000)])
 def test_the_first_images_are_those_of_the_split_in_its_order(split: str, count: int, tmp_path: Path) -> None:
-    module = data.datamodule(
-        "digits",
-        image_size=8,
-        train_size=40,
-        seed=1,
-        global_batch=8,
-        steps=1,
-        augmentation="none",
-        data_root=None,
-        cache=tmp_path,
-    )
+    module = data.datamodule(DataConfig("digits", 8, train_size=40, global_batch=8, steps=1, seed=1, cache=tmp_path))
     loader = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}[split]
     whole = [torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in loader()), strict=True)]
     found = named.first(module, split, count)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vision_repro import data, datasets
 from vision_repro.config import UserError, describe, nearest, option, parse_single
+from vision_repro.data.config import DataConfig
 from vision_repro.files.places import cache_folder
 
 if TYPE_CHECKING:
@@ -87,8 +88,19 @@ def check(options: Options) -> int:
 
         report = look_at(found, workers=options.workers, progress=progress)
     print(report.text())
+    print(f"Fingerprint {found.checksum[:12]}: {_covered(found)}.")
     _save(report.sheet(found), options.file("check"))
     return 0 if report.ok else 1
+
+
+def _covered(found: Listing | Splits) -> str:
+    """Returns what the fingerprint of a data set covers, in words."""
+    from vision_repro.files.listing import SAMPLED
+    from vision_repro.files.splits import Splits
+
+    if isinstance(found, Splits):
+        return "the SHA-256 of all pixels and labels"
+    return f"the SHA-256 of all names, sizes and labels, and of the contents of {SAMPLED} files a split"
 
 
 def show(options: Options) -> int:
@@ -98,12 +110,9 @@ def show(options: Options) -> int:
     from vision_repro.data import sheet
     from vision_repro.files.subset import order
 
-    data.check(
-        options.dataset,
-        image_size=datasets.describe(options.dataset).image_size or options.image_size,
-        train_size=datasets.describe(options.dataset).train or sys.maxsize,
-        augmentation=options.augmentation,
-    )
+    sizes = datasets.describe(options.dataset)
+    usual, count = sizes.image_size or options.image_size, sizes.train or sys.maxsize
+    data.check(DataConfig(options.dataset, usual, count, 1, 1, augmentation=options.augmentation))
     found = _open(options)
     streamed = datasets.is_streamed(options.dataset)
     labels = torch.as_tensor(found.train.labels)

@@ -9,6 +9,7 @@ from lightning import LightningDataModule
 
 from vision_repro.augmentation.batch import Batch
 from vision_repro.config import UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.files.stream import Share
 
 
@@ -26,16 +27,16 @@ class Resumable:
 class ImageData(LightningDataModule):
     """A LightningDataModule whose one epoch is the whole training, in an order fixed by (seed, step).
 
-    Attributes: `classes` and `image_size` [pixels] of the data, `checksum` of the data and `subset_checksum` of the
-    chosen training images (hex), `device_augmentation`: the policy that the task still has to apply on the device,
-    `decoder`: what decodes JPEG files during the run, if anything does.
+    Attributes: `config`; `views`, what is made of a test image, which may be changed between two passes; `classes` and
+    `image_size` [pixels] of the data; `checksum` of the data and `subset_checksum` of the chosen training images (hex);
+    `device_augmentation`: the policy that the task still has to apply on the device; `decoder`: what decodes JPEG files
+    during the run, if anything does.
     """
 
-    def __init__(self, *, global_batch: int, steps: int, seed: int, eval_batch: int) -> None:
+    def __init__(self, config: DataConfig) -> None:
         super().__init__()
-        self.global_batch, self.steps, self.seed, self.eval_batch = global_batch, steps, seed, eval_batch
+        self.config, self.views, self.image_size = config, config.views, config.image_size
         self.classes = 0
-        self.image_size = 0
         self.checksum = ""
         self.subset_checksum = ""
         self.device_augmentation = "none"
@@ -76,12 +77,12 @@ class ImageData(LightningDataModule):
             UserError: if the global batch does not divide by processes times accumulation.
         """
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        if self.global_batch % (self.world * accumulate):
+        if self.config.global_batch % (self.world * accumulate):
             raise UserError(
-                f"--global_batch={self.global_batch} does not divide by {self.world} processes x {accumulate} "
+                f"--global_batch={self.config.global_batch} does not divide by {self.world} processes x {accumulate} "
                 f"accumulated batches: expected a multiple of {self.world * accumulate}."
             )
-        return Share(self.global_batch, self.rank, self.world, accumulate)
+        return Share(self.config.global_batch, self.rank, self.world, accumulate)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Returns the batch on the device, unchanged if it is there already."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vision_repro.augmentation import crops
 from vision_repro.augmentation.batch import Batch
+from vision_repro.data.config import DataConfig
 from vision_repro.data.module import ImageData, Resumable
 from vision_repro.files import subset as subsets
 from vision_repro.files.splits import Split, Splits, joined
@@ -76,28 +77,15 @@ class ResidentData(ImageData):
     uint8), before it is augmented. With `train_on_val`, all of `val` is trained on beside the subset.
     """
 
-    def __init__(
-        self,
-        splits: Splits,
-        *,
-        subset: Tensor | None,
-        global_batch: int,
-        steps: int,
-        seed: int,
-        eval_batch: int = 500,
-        augmentation: str = "none",
-        views: str = "crop",
-        image_size: int | None = None,
-        train_on_val: bool = False,
-    ) -> None:
-        super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
-        self.splits, self.views = splits, views
-        self.train = joined(splits.train, splits.val) if train_on_val else splits.train
-        self.subset = subsets.chosen(subset, len(splits.train), len(splits.val) if train_on_val else 0)
+    def __init__(self, config: DataConfig, splits: Splits, subset: Tensor | None = None) -> None:
+        super().__init__(config)
+        more = config.train_on_val
+        self.splits = splits
+        self.train = joined(splits.train, splits.val) if more else splits.train
+        self.subset = subsets.chosen(subset, len(splits.train), len(splits.val) if more else 0)
         self.classes, self.checksum = splits.classes, splits.checksum
-        self.image_size = splits.image_size if image_size is None else image_size
         self.subset_checksum = subsets.checksum(self.subset)
-        self.device_augmentation = augmentation
+        self.device_augmentation = config.augmentation
         self._resident: dict[tuple[str, torch.device], Split] = {}
 
     def expected(self, split: str) -> int:
@@ -110,9 +98,9 @@ class ResidentData(ImageData):
 
     def train_dataloader(self) -> TrainBatches:
         """Returns the micro-batches left to train on."""
-        return TrainBatches(
-            self._on_device("train"), self.subset, self.seed, self.share(), self.first_step, self.steps, self.image_size
-        )
+        first, steps = self.first_step, self.config.steps
+        seed, split = self.config.seed, self._on_device("train")
+        return TrainBatches(split, self.subset, seed, self.share(), first, steps, self.image_size)
 
     def val_dataloader(self) -> EvalBatches:
         """Returns this process's shard of `val`."""
@@ -131,7 +119,7 @@ class ResidentData(ImageData):
 
     def _shard(self, name: str, indices: Tensor, views: str = "crop") -> EvalBatches:
         mine = indices[self.rank :: self.world]
-        return EvalBatches(self._on_device(name), mine, self.eval_batch, self.image_size, views)
+        return EvalBatches(self._on_device(name), mine, self.config.eval_batch, self.image_size, views)
 
     def _on_device(self, name: str) -> Split:
         """Returns the split on this process's device, moved there once; on the CPU the memory map itself."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from vision_repro.augmentation import crops
 from vision_repro.config import UserError, nearest
 from vision_repro.data import decoded as decoding
 from vision_repro.data.batches import Batches, Decoding, Images, Indices, Key, OnceKeys, Read, Spares, TrainKeys
+from vision_repro.data.config import DataConfig
 from vision_repro.data.module import ImageData
 from vision_repro.data.readable import faults
 from vision_repro.files import subset as subsets
@@ -55,36 +55,22 @@ class StreamedData(ImageData):
 
     def __init__(
         self,
+        config: DataConfig,
         listing: Listing,
-        *,
-        image_size: int,
-        subset: Tensor | None,
-        global_batch: int,
-        steps: int,
-        seed: int,
-        augmentation: str = "none",
-        workers: int = 2,
-        eval_batch: int = 500,
-        views: str = "crop",
-        on_bad_image: str = "error",
-        decoded_cache: bool = False,
-        cache: Path | None = None,
+        subset: Tensor | None = None,
         report: Callable[[str], None] = lambda message: None,
-        train_on_val: bool = False,
     ) -> None:
-        super().__init__(global_batch=global_batch, steps=steps, seed=seed, eval_batch=eval_batch)
-        _check("views", views, tuple(crops.VIEWS))
-        _check("on_bad_image", on_bad_image, ON_BAD_IMAGE)
-        if decoded_cache and cache is None:
+        super().__init__(config)
+        _check("views", config.views, tuple(crops.VIEWS))
+        _check("on_bad_image", config.on_bad_image, ON_BAD_IMAGE)
+        if config.decoded_cache and config.cache is None:
             raise UserError("--decoded_cache needs --cache: the folder that keeps the decoded images.")
-        self.listing, self.workers, self.views, self.decoded_cache = listing, workers, views, decoded_cache
-        self.cache, self.report, self.skip = cache, report, on_bad_image == "skip"
-        self.single = "square" if views == "square" else "crop"
-        self.train_on_val = train_on_val
-        self.subset = subsets.chosen(subset, len(listing.train), len(listing.val) if train_on_val else 0)
-        self.classes, self.image_size, self.checksum = len(listing.class_names), image_size, listing.checksum
+        self.listing, self.report, self.skip = listing, report, config.on_bad_image == "skip"
+        self.single = "square" if config.views == "square" else "crop"
+        self.subset = subsets.chosen(subset, len(listing.train), len(listing.val) if config.train_on_val else 0)
+        self.classes, self.checksum = len(listing.class_names), listing.checksum
         self.subset_checksum = subsets.checksum(self.subset)
-        parts = augmentation.split("+")
+        parts = config.augmentation.split("+")
         self.crop = next((part for part in parts if part in crops.POLICIES), "")
         self.device_augmentation = "+".join(part for part in parts if part != self.crop) or "none"
         self.decoder = decoder()
@@ -104,11 +90,13 @@ class StreamedData(ImageData):
         """Returns the micro-batches left to train on; its length counts those before the resumed step too."""
         share, subset = self.share(), self.subset.numpy()
         crop = crops.POLICIES.get(self.crop)
-        prepare = partial(crop, size=self.image_size, seed=self.seed) if crop else self._view(self.single)
-        spares = Spares(subset, self.seed) if self.skip else None
+        prepare = partial(crop, size=self.image_size, seed=self.config.seed) if crop else self._view(self.single)
+        spares = Spares(subset, self.config.seed) if self.skip else None
         images = Images(self._reader("train"), self._labels("train"), prepare, spares)
-        keys = TrainKeys(Stream(len(subset), self.seed), subset, partial(share.positions, self.first_step, self.steps))
-        return self._batches(images, keys, self.steps * share.accumulate)
+        keys = TrainKeys(
+            Stream(len(subset), self.config.seed), subset, partial(share.positions, self.first_step, self.config.steps)
+        )
+        return self._batches(images, keys, self.config.steps * share.accumulate)
 
     def val_dataloader(self) -> Batches:
         """Returns this process's shard of `val`, a view an image."""
@@ -139,7 +127,7 @@ class StreamedData(ImageData):
         return np.concatenate((labels, self.listing.val.labels)) if self._is_joined(split) else labels
 
     def _is_joined(self, split: str) -> bool:
-        return split == "train" and self.train_on_val
+        return split == "train" and self.config.train_on_val
 
     def _reader(self, split: str) -> Read:
         """Returns what reads the images of a split, with those of val behind train where these are trained on."""
@@ -151,9 +139,11 @@ class StreamedData(ImageData):
         if split not in self._readers:
             encoded = self._encoded(split)
             self._readers[split] = Decoding(encoded)
-            if self.decoded_cache and self.cache and split != "test":
-                folder = decoding.place(self.cache, self.checksum, split)
-                self._readers[split] = decoding.decoded(encoded, folder, workers=self.workers, report=self.report)
+            if self.config.decoded_cache and self.config.cache and split != "test":
+                folder = decoding.place(self.config.cache, self.checksum, split)
+                self._readers[split] = decoding.decoded(
+                    encoded, folder, workers=self.config.workers, report=self.report
+                )
         return self._readers[split]
 
     def _indices(self, split: str) -> Indices:
@@ -163,7 +153,7 @@ class StreamedData(ImageData):
             return indices
         if split not in self._readable:
             key = f"{self.checksum} {split}"
-            found = faults(self._reader(split), indices, workers=self.workers, cache=self.cache, key=key)
+            found = faults(self._reader(split), indices, workers=self.config.workers, cache=self.config.cache, key=key)
             if split != "train":
                 self.skipped[split].update(found.values())
             self._readable[split] = indices[~np.isin(indices, list(found))]
@@ -174,13 +164,13 @@ class StreamedData(ImageData):
 
     def _shard(self, split: str, kind: str) -> Batches:
         indices = self._indices(split)[self.rank :: self.world]
-        keys = OnceKeys(indices, max(1, self.eval_batch // crops.VIEWS[kind]))
+        keys = OnceKeys(indices, max(1, self.config.eval_batch // crops.VIEWS[kind]))
         images = Images(self._reader(split), self._labels(split), self._view(kind))
         return self._batches(images, keys, len(keys))
 
     def _batches(self, images: Images, keys: Iterable[list[Key]], length: int) -> Batches:
         pin = self.device.type == "cuda"
-        return Batches(images, keys, length, workers=self.workers, pin=pin, note=self._note)
+        return Batches(images, keys, length, workers=self.config.workers, pin=pin, note=self._note)
 
     def _note(self, problems: Sequence[str]) -> None:
         self.skipped["train"].update(problems)

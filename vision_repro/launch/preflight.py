@@ -26,12 +26,13 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
 
     from vision_repro import data, models
     from vision_repro.augmentation.normalisation import default_for
+    from vision_repro.data.config import DataConfig
     from vision_repro.models import weights
     from vision_repro.probes import named
     from vision_repro.training.assemble import check_division
 
     for run in runs:
-        data.check(run.dataset, image_size=run.image_size, train_size=run.train_size, augmentation=run.augmentation)
+        data.check(DataConfig.of(run, planned.launch, cache_folder()))
         check_division(run, planned.launch)
     for model in {run.model for run in runs if run.normalisation == "model"}:
         default_for(model)

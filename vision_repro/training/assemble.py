@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from vision_repro import data, models
 from vision_repro.augmentation import normalisation
 from vision_repro.config import FRESH, Launch, RunConfig, UserError
+from vision_repro.data.config import DataConfig
 from vision_repro.models import weights
 from vision_repro.store import dependencies
 from vision_repro.store.runs import check_weights
@@ -75,22 +76,7 @@ def make_trainer(config: RunConfig, context: RunContext, recorder: Recorder, *fi
 
 def make_data(config: RunConfig, context: RunContext) -> Any:
     """Returns the data module of a run."""
-    return data.datamodule(
-        config.dataset,
-        image_size=config.image_size,
-        train_size=config.train_size,
-        seed=config.seed,
-        global_batch=config.global_batch,
-        steps=config.total_steps,
-        augmentation=config.augmentation,
-        data_root=Path(context.launch.data_root) if context.launch.data_root else None,
-        cache=context.cache,
-        workers=context.launch.workers,
-        views=config.views,
-        on_bad_image=config.on_bad_image,
-        decoded_cache=context.launch.decoded_cache,
-        train_on_val=config.train_on_val,
-    )
+    return data.datamodule(DataConfig.of(config, context.launch, context.cache))
 
 
 def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisation:
