@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -252,6 +252,10 @@ class Launch:
                 raise UserError(f"--{name}={getattr(self, name)} is for --engine=slurm: give both or leave it out.")
 
 
+DEFAULTS: dict[str, Scalar] = asdict(RunConfig())
+"""The value of every field that was not chosen."""
+
+
 def check_choices(config: Any) -> None:
     """Raises UserError if a field with declared choices holds something else."""
     for item in fields(config):
@@ -283,19 +287,19 @@ def run_id(config: RunConfig) -> str:
     Neither the experiment nor what is measured later, hardware or folder is part of it. Fields at their default are
     left out, so that a new field leaves all ids as they were; a default must therefore never change its meaning.
     """
-    chosen, text_of = weights_config(config), get_type_hints(RunConfig)
-    counted = {
-        item.name: _canonical(getattr(chosen, item.name), text_of[item.name])
-        for item in fields(chosen)
-        if getattr(chosen, item.name) != item.default
-    }
+    counted = {name: value for name, value, default in _deciding(config) if value != default}
     text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _canonical(value: Scalar, kind: Any) -> Scalar:
-    """Returns a number of a float field as a float, so that 1 and 1.0 have one id."""
-    return float(value) if isinstance(value, int) and float in (kind, *get_args(kind)) else value
+def _deciding(config: RunConfig) -> Iterator[tuple[str, Scalar, Scalar]]:
+    """Yields name, value and default of each field that decides the weights; a float field has floats, 1 is 1.0."""
+    for item in fields(config):
+        value: Scalar = getattr(config, item.name)
+        if "float" in str(item.type) and isinstance(value, int):
+            value = float(value)
+        if item.metadata["weights"] or (item.name == "views" and value == "square"):
+            yield item.name, value, DEFAULTS[item.name]
 
 
 def parse_scalar(name: str, text: str, kind: Any) -> Scalar:

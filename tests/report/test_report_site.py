@@ -237,7 +237,7 @@ def test_half_written_and_foreign_folders_are_named_and_skipped(copied: Path, tm
         (copied.parent / name / "table.csv").write_bytes(content.encode("latin1"))
     (copied.parent / "empty").mkdir()
     (tmp_path / "results" / "foreign").mkdir()
-    (tmp_path / "outputs" / "data_scaling" / "runs" / "0123").mkdir(parents=True)
+    (tmp_path / "outputs" / "runs" / "0123").mkdir(parents=True)
     (tmp_path / "outputs" / "half" / "cpu").mkdir(parents=True)
     (tmp_path / "outputs" / "half" / "cpu" / "table.csv").write_text((copied / "table.csv").read_text()[:5001])
     found, warnings = report(tmp_path)
@@ -314,7 +314,7 @@ def test_the_same_table_in_both_folders_appears_once(copied: Path, tmp_path: Pat
 
 def test_learning_curves_and_tracked_runs(copied: Path, tmp_path: Path) -> None:
     first, second = list(dict.fromkeys(row["run"] for row in rows(copied / "table.csv")))[:2]
-    runs = tmp_path / "outputs" / "data_scaling" / "runs"
+    runs = tmp_path / "outputs" / "runs"
     for run, curve in ((first, "step,train_loss,val_accuracy\n10,2.0,0.25\n20,1.0,0.75\n"), (second, "step\nx\n")):
         (runs / run).mkdir(parents=True)
         (runs / run / "metrics.csv").write_text(curve)

@@ -18,6 +18,7 @@ from vision_repro.report.curves import MOST_RUNS, curve_charts, curves, tracked
 from vision_repro.report.found import Result
 from vision_repro.report.layout import metrics, pivot, unit_text
 from vision_repro.report.papers import read_tables
+from vision_repro.report.recipes import older_recipe
 
 MOST_CHARTS, MOST_TABLES = 4, 10
 _FACTS = ("paper", "expected")
@@ -64,6 +65,7 @@ def result_page(
         "provenance": flat(result.provenance),
         "settings": flat({key: value for key, value in result.config.items() if key != "preset"}),
         "outcome": _outcome(result),
+        "older": older_recipe(result),
         "ledger": ledger_text.shown(result.ledger) if result.ledger else None,
     }
 

@@ -22,6 +22,7 @@ from vision_repro.report.claims import WORDS, Group, cost_text, counts_as_eviden
 from vision_repro.report.costs import CostTable, cost_tables
 from vision_repro.report.found import DOWNLOADS, MARK, Result, scan
 from vision_repro.report.pages import result_page
+from vision_repro.report.recipes import older_recipe
 from vision_repro.store.atomic import disk_error
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -123,6 +124,7 @@ def _front(listed: Sequence[Group], entries: Sequence[Entry], found: Sequence[Re
             "cost": cost_text(result),
             "evidence": counts_as_evidence(result, by_name.get(result.experiment)),
             "group": group(result, by_name.get(result.experiment)),
+            "older": bool(older_recipe(result)),
         }
         for result in found
     ]
