@@ -252,10 +252,6 @@ class Launch:
                 raise UserError(f"--{name}={getattr(self, name)} is for --engine=slurm: give both or leave it out.")
 
 
-DEFAULTS: dict[str, Scalar] = asdict(RunConfig())
-"""The value of every field that was not chosen."""
-
-
 def check_choices(config: Any) -> None:
     """Raises UserError if a field with declared choices holds something else."""
     for item in fields(config):
@@ -265,6 +261,10 @@ def check_choices(config: Any) -> None:
             raise UserError(
                 f'--{item.name}="{value}" is unknown: expected one of {known}.{nearest(str(value), choices)}'
             )
+
+
+DEFAULTS: dict[str, Scalar] = asdict(RunConfig())
+"""The value of every field that was not chosen."""
 
 
 def plain(config: Any) -> dict[str, Scalar]:
