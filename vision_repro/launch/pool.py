@@ -6,23 +6,20 @@ forks (an OpenMP pool does not survive that), a worker ends with its run, and di
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any
 
 from vision_repro.config import Launch, RunConfig, UserError, run_id
+from vision_repro.launch.worker import Rank, silent, work
 from vision_repro.store.atomic import DiskFullError
 from vision_repro.store.lock import Lock
 from vision_repro.training import signals
@@ -98,10 +95,11 @@ class Pool:
         accelerator: str,
         context: Callable[[RunConfig, Callable[..., None]], RunContext],
         event: Event,
+        threads: int = 1,
     ) -> None:
-        """Takes what makes a run's context and who hears of progress (`event(config, message)`)."""
+        """Takes what makes a run's context, what receives its progress, and how many `threads` a run has."""
         self.launch, self.accelerator, self.context, self.event = launch, accelerator, context, event
-        self.size = workers(launch, accelerator)
+        self.size = workers(launch, accelerator, threads)
         self.jobs: list[Job] = []
         self.failures: list[Failure] = []
         self.stopped: list[RunConfig] = []
@@ -173,7 +171,7 @@ class Pool:
             if len(self.jobs) >= self.size or signals.asked():
                 return []
             config = waiting.popleft()
-            context = self.context(config, _silent)
+            context = self.context(config, silent)
             if context.folder.outcome(context.wanted) is not None:
                 self._pending.discard(context.folder.id)
                 self.event(config, {"kind": "done"})
@@ -205,7 +203,7 @@ class Pool:
 
     def _await_other(self, config: RunConfig) -> None:
         self.event(config, {"kind": "held"})
-        lock = Lock(self.context(config, _silent).folder.path)
+        lock = Lock(self.context(config, silent).folder.path)
         while not signals.asked():
             if lock.acquire():
                 lock.release()
@@ -218,10 +216,12 @@ class Pool:
         receive, send = multiprocessing.Pipe(duplex=False)
         fork = multiprocessing.get_context("fork")
         # What is trained already is measured by one process alone.
-        devices = 1 if self.context(config, _silent).folder.result() is not None else self.launch.devices
+        devices = 1 if self.context(config, silent).folder.result() is not None else self.launch.devices
         address = _free_port() if devices > 1 else 0
         for rank in range(devices):
-            process = fork.Process(target=self._worker, args=(job, rank, devices, address, send), daemon=False)
+            place = Rank(rank, devices, address, job.slot, self.accelerator)
+            arguments = (config, self.context, lock.path.parent, place, send)
+            process = fork.Process(target=work, args=arguments, daemon=False)
             process.start()
             job.ranks.append(process)
         send.close()
@@ -275,45 +275,6 @@ class Pool:
         self.failures.append(Failure(job.config, reason, user=False))
         self.event(job.config, {"kind": "failed", "reason": reason})
 
-    def _worker(self, job: Job, rank: int, devices: int, port: int, pipe: Connection) -> None:
-        """The life of one rank of one run, in its own process."""
-        _die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _join_group(devices, rank, port, job.slot, self.accelerator)
-        tell = pipe.send if rank == 0 else _silent
-        with _log_to(job.lock.path.parent / ("log.txt" if rank == 0 else f"log-{rank}.txt")):
-            code = _carry_out(job.config, self.context, tell)
-        sys.stdout.flush()
-        os._exit(code)
-
-
-def _carry_out(config: RunConfig, context: Callable[..., RunContext], tell: Callable[[dict[str, Any]], None]) -> int:
-    import torch
-
-    from vision_repro.training import run
-
-    torch.set_num_threads(config.threads)
-    try:
-        result = run.execute(config, context(config, lambda values: tell({"kind": "step", **values})))
-    except signals.Stopped:
-        tell({"kind": "stopped"})
-        return signals.CODE
-    except DiskFullError as error:
-        tell({"kind": "disk", "reason": str(error)})
-    except UserError as error:
-        tell({"kind": "user", "reason": str(error)})
-    except BaseException as error:
-        traceback.print_exc()
-        tell({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
-    else:
-        tell({"kind": "done", "result": result})
-        return 0
-    return 1
-
-
-def _silent(message: dict[str, Any]) -> None:
-    """Drops what a rank other than the first has to tell."""
-
 
 def _ask(job: Job) -> None:
     """Asks all ranks of a run to save and end."""
@@ -335,48 +296,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str) -> None:
-    """Tells this process its place in the group of ranks, and which GPUs its run may use."""
-    if accelerator == "gpu":
-        import torch
-
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
-        names = visible.split(",")
-        first = slot * devices % len(names)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + devices])
-    if devices > 1:
-        os.environ |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "WORLD_SIZE": str(devices),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "NODE_RANK": "0",
-        }
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends, so that no rank outlives a killed experiment."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-@contextmanager
-def _log_to(path: Any) -> Iterator[None]:
-    """Sends all this process prints, also from compiled code, to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()

@@ -109,7 +109,8 @@ def _in_a_pool(
     planned: Plan, runs: list[RunConfig], contexts: Callable[..., RunContext], accelerator: str
 ) -> tuple[int, bool]:
     progress = Progress(planned, len(runs))
-    workers = pool.Pool(planned.launch, accelerator, contexts, progress)
+    threads = max(run.threads for run in runs)
+    workers = pool.Pool(planned.launch, accelerator, contexts, progress, threads)
     try:
         failures = workers.run(runs)
     except KeyboardInterrupt:
