@@ -138,3 +138,19 @@ def test_defaults_of_a_config_name_the_run_of_any_experiment(tmp_path: Path) -> 
     assert first == again
     assert len([item for item in tmp_path.iterdir() if len(item.name) == 12]) == 1
     assert RunConfig().threads == 1
+
+
+def test_the_class_of_every_test_image_is_kept(tmp_path: Path) -> None:
+    where = context(tmp_path, PLAIN)
+    found = run.execute(PLAIN, where)["metrics"]["test_accuracy"]["value"]
+    (accuracy,) = wanted(PLAIN)
+    arrays = where.folder.arrays(accuracy)
+    assert arrays["predicted"].shape == arrays["label"].shape == (397,)
+    assert (arrays["predicted"] == arrays["label"]).mean() == pytest.approx(found, abs=1e-12)
+    file = where.folder.path / "measurements" / accuracy.arrays
+    assert file.stat().st_size < 2000
+    content = bytearray(file.read_bytes())
+    content[-30] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or another file"):
+        where.folder.arrays(accuracy)

@@ -34,6 +34,11 @@ class Measurement:
         text = json.dumps(self.options, separators=(",", ":"))
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
+    @property
+    def arrays(self) -> str:
+        """Name of the file of its arrays, for a measurement that has any."""
+        return self.file.removesuffix(".json") + ".npz"
+
     def option(self, name: str) -> Scalar:
         """Returns the value of an option."""
         return dict(self.options)[name]

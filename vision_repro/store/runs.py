@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from vision_repro.config import RunConfig, UserError, plain, run_id, weights_config
+from vision_repro.store.arrays import Array, pack, unpack
 from vision_repro.store.atomic import write_atomic
 from vision_repro.store.measurements import Measurement, Metrics, cells, diverged_metrics, wanted
-from vision_repro.store.seals import check_file, read_sealed, sealed
+from vision_repro.store.seals import check_file, digest, read_sealed, sealed
 
 WEIGHTS = "weights.ckpt"
 PICTURES = "pictures.npz"
@@ -89,6 +90,10 @@ class RunFolder:
         Raises:
             UserError: if the file is not that measurement of this run, or was changed after it was written.
         """
+        content = self._read(which)
+        return None if content is None else dict(content["metrics"])
+
+    def _read(self, which: Measurement) -> dict[str, Any] | None:
         file = self.path / "measurements" / which.file
         try:
             found = read_sealed(file, f"the measurement {which.name} of run {self.id}")
@@ -96,12 +101,33 @@ class RunFolder:
             return None
         if found.get("run") != self.id or found.get("options") != dict(which.options):
             raise UserError(f'"{file}" is not the measurement {which.name} of run {self.id}: remove it, start again.')
-        return dict(found["metrics"])
+        return found
 
-    def add(self, which: Measurement, metrics: Metrics, facts: Mapping[str, Any]) -> None:
-        """Writes a measurement of this run's weights."""
+    def add(
+        self, which: Measurement, metrics: Metrics, facts: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
+    ) -> None:
+        """Writes a measurement of this run's weights, its arrays first: with the metrics it is there in full."""
         content = {"run": self.id, "measurement": which.name, "options": dict(which.options), **facts}
+        if arrays:
+            packed = pack(arrays)
+            write_atomic(self.path / "measurements" / which.arrays, packed)
+            content["arrays_sha256"] = digest(packed)
         write_atomic(self.path / "measurements" / which.file, sealed({**content, "metrics": cells(metrics)}))
+
+    def arrays(self, which: Measurement) -> dict[str, Array]:
+        """Returns the arrays of a measurement, such as the predicted class of each test image; none if it has none.
+
+        Raises:
+            UserError: if the measurement is not there, or its arrays were changed after they were written.
+        """
+        content = self._read(which)
+        if content is None:
+            raise UserError(f"run {self.id} has no measurement {which.name}: measure it first.")
+        if "arrays_sha256" not in content:
+            return {}
+        file = self.path / "measurements" / which.arrays
+        check_file(file, content["arrays_sha256"])
+        return unpack(file)
 
     def missing(self, which: Sequence[Measurement] | None = None) -> tuple[Measurement, ...]:
         """Returns which of the measurements are not there yet; None is what the config asks for.

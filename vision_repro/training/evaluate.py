@@ -14,6 +14,7 @@ from vision_repro.datasets import conventions
 from vision_repro.probes import named
 from vision_repro.probes.features import Frozen, in_order
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
+from vision_repro.store.arrays import Array
 from vision_repro.store.measurements import ACCURACY, FEW_SHOT, Measurement, Metrics
 from vision_repro.tasks.classifier import Classifier
 from vision_repro.tasks.task import Task
@@ -65,13 +66,16 @@ def measure_start(which: Sequence[Measurement], task: Task, module: Any) -> dict
     return {name: named.measure_start(name, task, module) for name in names}
 
 
-def measure(which: Measurement, at: Evaluation) -> Metrics:
-    """Returns the metrics of one measurement. Every rank must call it, and finds the same."""
+def measure(which: Measurement, at: Evaluation) -> tuple[Metrics, dict[str, Array]]:
+    """Returns the metrics of one measurement, and its arrays. Every rank must call it, and finds the same."""
     views = str(which.option("views"))
     if which.name == ACCURACY:
-        return _accuracy(at, views) if at.classifies else {}
-    if which.name == FEW_SHOT:
-        return _few_shot(which, at, views)
+        return _accuracy(at, views) if at.classifies else ({}, {})
+    return (_few_shot(which, at, views) if which.name == FEW_SHOT else _probe(which, at, views)), {}
+
+
+def _probe(which: Measurement, at: Evaluation, views: str) -> Metrics:
+    """Returns what a probe finds in the weights, found before the first step, and makes of the meter's seconds."""
     frozen = at.frozen(views)
     seconds = {} if (cost := ledger.read_cost(at.folder)) is None else {x: cost[f"{x}_seconds"] for x in PHASES}
     return {
@@ -81,15 +85,19 @@ def measure(which: Measurement, at: Evaluation) -> Metrics:
     }
 
 
-def _accuracy(at: Evaluation, views: str) -> Metrics:
-    """Returns top-1 accuracy on `test`, and what else is usual for the data set."""
+def _accuracy(at: Evaluation, views: str) -> tuple[Metrics, dict[str, Array]]:
+    """Returns top-1 accuracy on `test` with what else is usual for the data set; and the class of each image.
+
+    The arrays `predicted` and `label` are uint16 `[N]`, in the order of the split.
+    """
     assert isinstance(at.task, Classifier)
     at.module.views = views
     at.trainer.test(at.task, datamodule=at.module, verbose=False)
     accuracy = at.task.accuracy(at.module.expected("test"))
     found, labels = in_order(at.trainer.world_size, at.task.predictions()).unbind(1)
     usual = conventions.of_predictions(at.config.dataset, at.module, found, labels)
-    return {"test_accuracy": (accuracy, "fraction"), **usual}
+    classes = {"predicted": found.numpy().astype("uint16"), "label": labels.numpy().astype("uint16")}
+    return {"test_accuracy": (accuracy, "fraction"), **usual}, classes
 
 
 def _few_shot(which: Measurement, at: Evaluation, views: str) -> Metrics:

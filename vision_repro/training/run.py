@@ -177,9 +177,9 @@ def _measure(parts: Parts, which: Sequence[Measurement], start: Mapping[str, Met
     classifies = config.budget != "none" or given
     at = evaluate.Evaluation(config, parts.trainer, parts.task, parts.module, folder.path, classifies, start)
     for item in which:
-        metrics = evaluate.measure(item, at)
+        metrics, arrays = evaluate.measure(item, at)
         if parts.writes:
-            folder.add(item, metrics, {"commit": code()["commit"]})
+            folder.add(item, metrics, {"commit": code()["commit"]}, arrays)
 
 
 def _measure_again(parts: Parts, which: Sequence[Measurement], begin: float) -> None:
