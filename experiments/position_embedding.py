@@ -173,37 +173,36 @@ def claims(name: str, preset: Preset) -> list[Claim]:
 
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
     """Returns a line for each variant: our accuracies beside the paper's Table 8."""
-    from vision_repro.figures.ablation import Variant, ablation_figure
     from vision_repro.figures.appearance import appearance
+    from vision_repro.figures.series import entry, printed
+    from vision_repro.figures.study import Dots, study_figure
 
     stem, base = _stem(preset), preset.shared
-    printed = _table8()
-    roles = {"": "reference", "-pos0": "without"}
-    variants = [
-        Variant(stem + option, _KINDS[kind] + _PLACES[place], printed[kind, place], roles.get(option, ""))
-        for option, (kind, place) in VARIANTS.items()
+    table, roles = _table8(), {"": "reference", "-pos0": "without"}
+    lines = {stem + option: (kind, place) for option, (kind, place) in VARIANTS.items()}
+    labels = {model: _KINDS[kind] + _PLACES[place] for model, (kind, place) in lines.items()}
+    panels = [
+        Dots(
+            f"{words.capitalize()} [%]",
+            [
+                entry(rows, metric, {"model": model}, label, role=roles.get(model.removeprefix(stem), ""))
+                for model, label in labels.items()
+            ],
+            margin=MARGIN,
+        )
+        for metric, words in _readings(preset)
     ]
-    readings = [
-        (metric, f"({'ab'[i]}) {words.capitalize()} [%]") for i, (metric, words) in enumerate(_readings(preset))
-    ]
-    last = f"({'abc'[len(readings)]})"
+    theirs = [(labels[model], table[line]) for model, line in lines.items()]
+    panels.append(Dots("Paper: 5-shot [%]", [printed(label, value) for label, value in theirs if value is not None]))
     budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     notes = (
         f"{appearance(stem).label} with each position embedding on {base.dataset}, preset {name}: {base.train_size} "
         f"training images, {budget} of {base.global_batch} images, best weights on val, peak lr {base.lr:g} for all "
         "(chosen for 1-D)",
-        f"{last}: the paper's Table 8, B/16 on ImageNet",
+        f"grey band: within {100 * MARGIN:g} points of the reference (square), the margin of the claims of equality",
+        "paper: Table 8, B/16 on ImageNet",
     )
-    return ablation_figure(
-        rows,
-        verdicts,
-        variants=variants,
-        readings=readings,
-        margin=MARGIN,
-        preset=name,
-        notes=notes,
-        paper_title=f"{last} Paper: 5-shot [%]",
-    )
+    return study_figure(rows, verdicts, panels=panels, preset=name, notes=notes)
 
 
 EXPERIMENT = Experiment(

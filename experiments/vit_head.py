@@ -137,7 +137,8 @@ def claims(name: str, preset: Preset) -> list[Claim]:
 def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
     """Returns accuracy against the peak learning rate for both heads, in both readings."""
     from vision_repro.figures.appearance import appearance
-    from vision_repro.figures.rates import rates_figure
+    from vision_repro.figures.series import over
+    from vision_repro.figures.study import Curves, study_figure
 
     base = preset.shared
     models = [str(model) for model in preset.axes["model"]]
@@ -149,10 +150,16 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         "the paper (Figure 9, without printed numbers): the class token at lr 8e-4 and pooling at 3e-4 reach the same "
         "5-shot accuracy on ImageNet, pooling at 8e-4 far less",
     )
-    readings = [
-        (metric, f"({'ab'[i]}) {words.capitalize()} [%]") for i, (metric, words) in enumerate(_readings(preset))
+    panels = [
+        Curves(
+            f"{words.capitalize()} [%]",
+            [over(rows, metric, {"model": model}, "lr", label) for model, label in labels.items()],
+            xlabel="peak learning rate",
+            xlog=True,
+        )
+        for metric, words in _readings(preset)
     ]
-    return rates_figure(rows, verdicts, labels=labels, readings=readings, preset=name, notes=notes)
+    return study_figure(rows, verdicts, panels=panels, preset=name, notes=notes)
 
 
 EXPERIMENT = Experiment(

@@ -15,7 +15,7 @@ from vision_repro.analysis.table import Level
 Setting = Mapping[str, Level]
 PAPER = -1
 """The look of what a paper prints."""
-ROLES = ("", "reference", "without")
+ROLES = ("", "reference", "without", "baseline", "beyond")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Point:
 class Series:
     """Points under one name, ascending in x, joined by a line or not.
 
-    `look` numbers a colour and a marker; None gives each name of a figure one of its own.
+    `look` numbers a colour and a marker; None gives each name of a figure one of its own. `diverged` are the places
+    at which all runs diverged, and `level` is a height with a dashed line of its own, such as that of a baseline.
     """
 
     label: str
@@ -38,13 +39,16 @@ class Series:
     unit: str = "fraction"
     joined: bool = True
     look: int | None = None
+    diverged: tuple[float, ...] = ()
+    level: float | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
     """One line of a list: our number, if it was measured, the paper's, if it prints one, and its role in the list.
 
-    The role is `reference` (what the others are compared with), `without` (what is taken away) or empty.
+    The role is `reference` (what the others are compared with), `without` (what is taken away), `baseline` (what all
+    should exceed), `beyond` (not in the paper) or empty. `only_paper` marks a line that has a number of ours nowhere.
     """
 
     label: str
@@ -52,6 +56,7 @@ class Entry:
     unit: str = "fraction"
     paper: float | None = None
     role: str = ""
+    only_paper: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a role that there is not."""
@@ -98,7 +103,9 @@ def over(
         raise ValueError(f"{dict(setting)} leaves more open than {along}")
     numbered = [(row.setting[along], row) for row in found]
     points = [Point(float(x), _shown(row, complement)) for x, row in numbered if not isinstance(x, str)]
-    return _series(label, points, found, joined, look)
+    every = [row for row in rows if row.metric == metric and all(row.setting[key] == setting[key] for key in setting)]
+    diverged = sorted(float(str(row.setting[along])) for row in every if not row.n and row.diverged)
+    return replace(_series(label, points, found, joined, look), diverged=tuple(diverged))
 
 
 def against(
@@ -134,6 +141,22 @@ def by_layer(
     return _series(label, points, list(kept.values()), True, look)
 
 
+def along(
+    rows: Sequence[SummaryRow],
+    metric: str,
+    settings: Mapping[float, Setting],
+    label: str,
+    *,
+    baseline: Setting | None = None,
+) -> Series:
+    """Returns a metric over places that stand for a setting each; that of the `baseline` is the level of the line."""
+    found = {x: row for x, setting in settings.items() if (row := one(rows, metric, setting)) is not None}
+    points = [Point(float(x), row.interval) for x, row in found.items()]
+    below = None if baseline is None else one(rows, metric, baseline)
+    line = _series(label, points, list(found.values()), True, None)
+    return replace(line, level=None if below is None else below.interval.mean)
+
+
 def entry(
     rows: Sequence[SummaryRow],
     metric: str,
@@ -149,6 +172,11 @@ def entry(
     if row is None:
         return Entry(label, None, paper=paper, role=role)
     return Entry(label, _shown(row, complement), row.unit, paper, role)
+
+
+def printed(label: str, value: float, role: str = "") -> Entry:
+    """Returns the line of a list that only a paper has a number for, a fraction."""
+    return Entry(label, None, paper=value, role=role, only_paper=True)
 
 
 def paper(label: str, values: Mapping[float, float], *, unit: str = "fraction", joined: bool = True) -> Series:
