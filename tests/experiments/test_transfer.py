@@ -286,7 +286,7 @@ def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path], t
     flops = {row.settings["model"] for row in found.rows if row.metric == "pretraining_flops" and row.value > 0}
     assert flops == {"vit-32x1/2", "bit-r8x0.15"}
     resized: dict[str, Any] = {}
-    for file in tmp_path.glob("transfer/runs/*/provenance.json"):
+    for file in tmp_path.glob("runs/*/provenance.json"):
         loaded = json.loads(file.read_text())["weights"]
         if loaded:
             config = (file.parent / "config.yaml").read_text()

@@ -207,7 +207,7 @@ def test_what_is_behind_is_stopped_and_can_be_continued(forked: Forked, tmp_path
     assert "stopped" in {row["state"] for row in found[1:]}
     stopped = next(row for row in found if row["state"] == "stopped")
     assert int(stopped["step"]) < 400
-    folder = out / "data_scaling/runs" / stopped["run"]
+    folder = out / "runs" / stopped["run"]
     assert not (folder / "result.json").exists()
     assert checkpoints.find(folder)
     values = {**SMALL, "steps": 400, "evaluations": 40, "lr": stopped["lr"]}

@@ -76,7 +76,7 @@ def test_agents_run_the_runs_of_the_experiment_into_its_table(server: Server, tm
     planned = plan(data_scaling.EXPERIMENT, ["--preset=smoke", f"--out={tmp_path / 'out'}"])
     done = [run for run in planned.runs if planned.folder(run).result()]
     assert len(done) == 2, text
-    folders = {file.parent.name for file in (tmp_path / "out/data_scaling/runs").glob("*/config.yaml")}
+    folders = {file.parent.name for file in (tmp_path / "out/runs").glob("*/config.yaml")}
     assert folders == {run_id(run) for run in done}
     # "the same table": the one that the experiment's own command makes of these runs
     assert (planned.summary / "table.csv").read_text() == table_csv(planned.spec, map(planned.folder, planned.runs))
@@ -102,7 +102,7 @@ def test_the_run_that_a_trial_starts_from_does_not_become_its_wandb_run(server: 
     tokens = ["--preset=smoke", *(f"--{name}={value}" for name, value in chosen.items())]
     planned = plan(masked_patch.EXPERIMENT, tokens)
     (run,), (before,) = planned.runs, planned.upstream
-    result, first = planned.folder(run).result(), planned.folder(before).result()
+    result, first = planned.folder(run).outcome(), planned.folder(before).result()
     assert result is not None, text
     assert first is not None, text
     assert not list(planned.folder(before).path.glob("wandb"))
