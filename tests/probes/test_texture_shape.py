@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named, texture_shape
+from vision_repro.probes import texture_shape
 from vision_repro.probes.patch_shuffle import cut, orders
 from vision_repro.probes.texture_shape import partners, parts, patch_side, pictures
 
@@ -28,7 +28,7 @@ class Asked:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, rule: Any, images: Tensor, labels: Tensor) -> dict[str, float]:
-    monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
+    monkeypatch.setattr(texture_shape, "first_images", lambda module, split, count: (images[:count], labels[:count]))
     return {name: value for name, (value, _) in texture_shape.measure_task(Asked(rule), None).items()}
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from vision_repro.accounting.profiler import account
 from vision_repro.models import use_explicit_attention
-from vision_repro.probes.named import first
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.forward_flops import FLOPS_PER_MAC
 
 IMAGES = 4
@@ -37,7 +37,7 @@ def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     The products are Q K' and the softmax matrix times V, multiply-add = 2, without the projections around them and
     without the softmax; a model without attention has 0.
     """
-    images = first(module, "test", IMAGES).images.to(task.device)
+    images = first_images(module, "test", IMAGES).images.to(task.device)
     with _as_measured(task.model), torch.inference_mode():
         inputs = task.normalise(images)
         taken = shortest(lambda: _pass(task.model, inputs))

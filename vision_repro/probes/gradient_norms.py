@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision_repro.augmentation.mix import Mixed
 from vision_repro.config import UserError
-from vision_repro.probes import named
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.classifier import Classifier, objective
 
 IMAGES = 256
@@ -51,7 +51,7 @@ def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
 
 
 def _rows(prefix: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    images, labels = (part.to(task.device) for part in named.first(module, "train", IMAGES))
+    images, labels = (part.to(task.device) for part in first_images(module, "train", IMAGES))
     norms = relative_norms(task.model, task.normalise(images), labels, task.loss)
     numbered = enumerate(norms.values(), start=1)
     return {f"{prefix}_{number:02}": (norm, "norm") for number, norm in numbered if norm is not None}

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 
 GRIDS = (2, 4, 7, 8, 14, 16)
 """Patches along a side; 14 is the grid of ViT-B/16 at 224 pixels."""
@@ -75,7 +75,7 @@ def check(model: nn.Module, image_size: int) -> None:
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `shuffled_accuracy_<g>` (fraction) for grids of g x g patches; 01 is the whole image."""
-    images, labels = named.first(module, "test", IMAGES)
+    images, labels = first_images(module, "test", IMAGES)
     found = {1: share(decide(task, images) == labels)}
     for grid in grids(images.shape[-1]):
         found[grid] = share(decide(task, shuffled(images, grid)) == labels)

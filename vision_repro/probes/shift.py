@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Steps down and to the right."""
@@ -40,7 +40,7 @@ def shifted(images: Tensor, down: int, right: int) -> Tensor:
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `shift_accuracy_<pixels>` and `shift_consistency_<pixels>` (fractions); 00 is the image in place."""
-    images, labels = named.first(module, "test", IMAGES)
+    images, labels = first_images(module, "test", IMAGES)
     still = decide(task, images)
     found = {"shift_accuracy_00": share(still == labels)}
     for distance in distances(images.shape[-1]):

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 from vision_repro.probes.patch_shuffle import cut, join, orders, reordered
 
 GREY = 127.5
@@ -89,7 +89,7 @@ def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     `shape_only_accuracy` is on patch means without texture, `texture_only_accuracy` on shuffled texture around grey.
     `shape_share` is missing where no image is given one of its two classes.
     """
-    images, labels = named.first(module, "test", IMAGES)
+    images, labels = first_images(module, "test", IMAGES)
     other = partners(labels)
     shape, texture = parts(images)
     decided = decide(task, pictures(shape + texture[other]))

@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.classifier import Classifier
 
 IMAGES = 5000
@@ -38,7 +38,7 @@ def measure_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
 @torch.inference_mode()
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `train_accuracy` (fraction) and `final_train_loss` (nats, mean over the images)."""
-    batch = named.first(module, "train", IMAGES)
+    batch = first_images(module, "train", IMAGES)
     count = len(batch.labels)
     correct = torch.zeros((), dtype=torch.int64)
     loss = torch.zeros((), dtype=torch.float64)
