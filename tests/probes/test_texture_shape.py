@@ -35,7 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, rule: Any, images: Tensor, labels:
 def test_there_are_about_as_many_pixels_as_patches_along_a_side() -> None:
     assert [patch_side(size) for size in (4, 8, 16, 28, 32, 64, 224, 384)] == [2, 2, 4, 4, 4, 8, 8, 16]
     assert [patch_side(size) for size in (2, 9, 15, 30)] == [1, 1, 1, 2]
-    with pytest.raises(UserError, match="--image_size=15 has no texture"):
+    with pytest.raises(UserError, match="--image_size=15 gives patches without texture"):
         texture_shape.check(nn.Identity(), 15)
     texture_shape.check(nn.Identity(), 8)
 
@@ -44,7 +44,7 @@ def test_partners_are_the_next_images_of_another_class() -> None:
     assert partners(torch.tensor([0, 0, 1, 1, 2, 0, 0])).tolist() == [2, 2, 4, 4, 5, 2, 2]
     labels = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
     assert (labels[partners(labels)] != labels).all()
-    with pytest.raises(UserError, match="two classes or more"):
+    with pytest.raises(UserError, match="at least two classes"):
         partners(torch.zeros(5, dtype=torch.int64))
 
 
