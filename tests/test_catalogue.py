@@ -38,7 +38,7 @@ def test_data_sets_are_the_files_that_read_one() -> None:
 def test_probes_are_by_name_and_nobody_can_change_them() -> None:
     found = catalogue.probes()
     assert {"attention_distance", "knn", "training_seconds"} <= set(found)
-    assert not {"named", "features", "ridge", "few_shot"} & set(found)
+    assert not {"dispatch", "images", "features", "ridge", "few_shot"} & set(found)
     assert all(module.__name__ == f"vision_repro.probes.{name}" for name, module in found.items())
     with pytest.raises(TypeError):
         found["knn"] = found["linear"]  # type: ignore[index]

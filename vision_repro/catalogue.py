@@ -16,7 +16,7 @@ from types import MappingProxyType, ModuleType
 from vision_repro.config import UserError, nearest
 
 PROBE_FUNCTIONS = ("measure", "measure_features", "measure_task", "measure_start", "measure_meter")
-"""A file of `probes/` with one of these functions is a probe; `probes/named.py` says what each of them gets."""
+"""A file of `probes/` with one of these functions is a probe; `probes/dispatch.py` describes the arguments of each."""
 
 
 @cache
@@ -36,9 +36,8 @@ def data_sets() -> tuple[ModuleType, ...]:
 @cache
 def probes() -> Mapping[str, ModuleType]:
     """Returns the files of `probes/` that define one of `PROBE_FUNCTIONS`, by name; loads torch."""
-    # `named` carries probes out: its functions have the same names.
-    found = [name for name in _names("vision_repro.probes") if name != "named"]
-    modules = {name: importlib.import_module(f"vision_repro.probes.{name}") for name in found}
+    names = _names("vision_repro.probes")
+    modules = {name: importlib.import_module(f"vision_repro.probes.{name}") for name in names}
     return MappingProxyType({name: module for name, module in modules.items() if _is_probe(module)})
 
 

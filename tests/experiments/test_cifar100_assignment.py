@@ -24,7 +24,7 @@ from vision_repro.analysis.table import Row, Table
 from vision_repro.cli import main, plan
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Preset, grid
-from vision_repro.probes import named, training_seconds
+from vision_repro.probes import dispatch, training_seconds
 from vision_repro.tasks.forward_flops import forward_flops
 from vision_repro.training.meter import Meter
 
@@ -67,9 +67,9 @@ def test_the_seconds_are_the_meter_s_without_validation() -> None:
     for phase in ("training", "evaluation", "training", "evaluation"):
         meter.enter(phase)
     assert training_seconds.measure_meter(meter.seconds) == {"training_seconds": (9.5, "s")}
-    assert named.find("training_seconds") is training_seconds
-    assert named.measure_meter("training_seconds", meter.seconds) == {"training_seconds": (9.5, "s")}
-    assert named.measure_meter("cost", meter.seconds) == {}
+    assert dispatch.find("training_seconds") is training_seconds
+    assert dispatch.measure_seconds("training_seconds", meter.seconds) == {"training_seconds": (9.5, "s")}
+    assert dispatch.measure_seconds("cost", meter.seconds) == {}
 
 
 # --- claims on planted tables ---

@@ -20,7 +20,7 @@ from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.config import UserError
 from vision_repro.experiment import grid
-from vision_repro.probes import named, patch_shuffle, shift
+from vision_repro.probes import dispatch, patch_shuffle, shift
 
 FEW, MANY = 100, 1200
 
@@ -39,7 +39,7 @@ def test_every_preset_is_a_grid_of_models_that_exist(name: str) -> None:
     with torch.device("meta"):
         for model in {run.model for run in runs}:
             built = models.build(model, image_size=preset.base.image_size, classes=10)
-            named.check(preset.base.probe_names, built, preset.base.image_size)
+            dispatch.check(preset.base.probe_names, built, preset.base.image_size)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_attention_with_other_tokens_is_refused() -> None:
 def test_a_layer_that_stays_silent_is_an_error() -> None:
     stub = Stub(torch.ones(1, 4, 4) / 4, torch.ones(1, 4, 4) / 4, grid=2, patch=4, prefix=0)
     stub.blocks[1].forward = lambda images: images
-    with pytest.raises(RuntimeError, match=r"2 attention layers .* but \[0\] did"):
+    with pytest.raises(RuntimeError, match=r"2 attention layers .* these were read: \[0\]"):
         each_attention(stub, pixels(8), lambda *_: None)
 
 

@@ -1,4 +1,4 @@
-"""The probe of cost: a run's parameters and FLOPs are those of closed forms; and the first images a probe is given."""
+"""The probe of cost: a run's parameters and FLOPs are those of closed forms."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from vision_repro import data, models
+from vision_repro import models
 from vision_repro.config import FRESH, Launch, RunConfig
-from vision_repro.data.config import DataConfig
-from vision_repro.probes import cost, named
+from vision_repro.probes import cost
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
 from vision_repro.training.context import RunContext
@@ -42,14 +40,3 @@ def test_an_untrained_run_has_a_cost_and_no_accuracy(tmp_path: Path) -> None:
         report=lambda message: None,
     )
     assert set(run.execute(config, place)["metrics"]) == {"parameters", "forward_flops"}
-
-
-@pytest.mark.parametrize(("split", "count"), [("train", 7), ("val", 3), ("test", 10_000)])
-def test_the_first_images_are_those_of_the_split_in_its_order(split: str, count: int, tmp_path: Path) -> None:
-    module = data.datamodule(DataConfig("digits", 8, train_size=40, global_batch=8, steps=1, seed=1, cache=tmp_path))
-    loader = {"train": module.pool_dataloader, "val": module.val_dataloader, "test": module.test_dataloader}[split]
-    whole = [torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in loader()), strict=True)]
-    found = named.first(module, split, count)
-    assert torch.equal(found.images, whole[0][:count])
-    assert torch.equal(found.labels, whole[1][:count])
-    assert len(found.labels) == min(count, len(whole[1]))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vision_repro import models
 from vision_repro.augmentation.batch import Batch
 from vision_repro.models.swin import msa_macs, wmsa_macs
-from vision_repro.probes import forward_seconds, named
+from vision_repro.probes import dispatch, forward_seconds
 
 
 def task_of(model: nn.Module) -> Any:
@@ -116,4 +116,4 @@ def test_a_network_without_attention_has_no_products() -> None:
 
 
 def test_it_is_a_probe() -> None:
-    assert "forward_seconds" in named.names()
+    assert "forward_seconds" in dispatch.names()

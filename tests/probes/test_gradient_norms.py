@@ -236,7 +236,7 @@ def test_at_most_256_images_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append(arguments)
         return (torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.arange(5))
 
-    monkeypatch.setattr(gradient_norms.named, "first", first)
+    monkeypatch.setattr(gradient_norms, "first_images", first)
     found = gradient_norms.measure_start(task, "module")
     assert asked == [("module", "train", 256)]
     assert list(found) == [f"gradient_norm_start_{layer:02}" for layer in range(1, 9)]
@@ -250,7 +250,7 @@ def test_the_hinge_loss_has_other_gradients(monkeypatch: pytest.MonkeyPatch) -> 
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False))
     with torch.no_grad():
         model[1].weight.copy_(torch.eye(5, 12))
-    monkeypatch.setattr(gradient_norms.named, "first", lambda *arguments: (images, labels))
+    monkeypatch.setattr(gradient_norms, "first_images", lambda *arguments: (images, labels))
     found = {}
     for loss in ("softmax", "hinge"):
         task = Classifier(model, lr=0.1, weight_decay=0.0, steps=1, loss=loss, normalise=lambda images: images.float())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vision_repro import models
 from vision_repro.config import UserError
-from vision_repro.probes import named, patch_shuffle
+from vision_repro.probes import patch_shuffle
 from vision_repro.probes.patch_shuffle import cut, grids, join, orders, shuffled
 from vision_repro.tasks.classifier import Classifier
 
@@ -61,7 +61,7 @@ def test_orders_are_permutations_fixed_by_place_and_grid() -> None:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, task: Any, images: Tensor, labels: Tensor) -> dict[str, float]:
-    monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
+    monkeypatch.setattr(patch_shuffle, "first_images", lambda module, split, count: (images[:count], labels[:count]))
     return {name: value for name, (value, unit) in patch_shuffle.measure_task(task, None).items() if unit == "fraction"}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import Launch, RunConfig
-from vision_repro.probes import decisions, named, shift
+from vision_repro.probes import decisions, shift
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import run
 from vision_repro.training.context import RunContext
@@ -40,7 +40,7 @@ class MeanColour(nn.Module):
 
 def given(monkeypatch: pytest.MonkeyPatch, images: Tensor, labels: Tensor) -> Any:
     """Returns a module whose first test images are these."""
-    monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
+    monkeypatch.setattr(shift, "first_images", lambda module, split, count: (images[:count], labels[:count]))
     return SimpleNamespace()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named, texture_shape
+from vision_repro.probes import texture_shape
 from vision_repro.probes.patch_shuffle import cut, orders
 from vision_repro.probes.texture_shape import partners, parts, patch_side, pictures
 
@@ -28,14 +28,14 @@ class Asked:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, rule: Any, images: Tensor, labels: Tensor) -> dict[str, float]:
-    monkeypatch.setattr(named, "first", lambda module, split, count: (images[:count], labels[:count]))
+    monkeypatch.setattr(texture_shape, "first_images", lambda module, split, count: (images[:count], labels[:count]))
     return {name: value for name, (value, _) in texture_shape.measure_task(Asked(rule), None).items()}
 
 
 def test_there_are_about_as_many_pixels_as_patches_along_a_side() -> None:
     assert [patch_side(size) for size in (4, 8, 16, 28, 32, 64, 224, 384)] == [2, 2, 4, 4, 4, 8, 8, 16]
     assert [patch_side(size) for size in (2, 9, 15, 30)] == [1, 1, 1, 2]
-    with pytest.raises(UserError, match="--image_size=15 has no texture"):
+    with pytest.raises(UserError, match="--image_size=15 gives patches without texture"):
         texture_shape.check(nn.Identity(), 15)
     texture_shape.check(nn.Identity(), 8)
 
@@ -44,7 +44,7 @@ def test_partners_are_the_next_images_of_another_class() -> None:
     assert partners(torch.tensor([0, 0, 1, 1, 2, 0, 0])).tolist() == [2, 2, 4, 4, 5, 2, 2]
     labels = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
     assert (labels[partners(labels)] != labels).all()
-    with pytest.raises(UserError, match="two classes or more"):
+    with pytest.raises(UserError, match="at least two classes"):
         partners(torch.zeros(5, dtype=torch.int64))
 
 

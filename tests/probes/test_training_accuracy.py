@@ -76,7 +76,7 @@ def test_every_image_counts_once_whatever_the_parts(monkeypatch: pytest.MonkeyPa
         asked.append(arguments)
         return Batch(images, labels)
 
-    monkeypatch.setattr(training_accuracy.named, "first", first)
+    monkeypatch.setattr(training_accuracy, "first_images", first)
     found = training_accuracy.measure_task(task, "module")
     assert asked == [("module", "train", 5000)]
     assert found["train_accuracy"] == (pytest.approx(float(right.double().mean())), "fraction")
@@ -90,7 +90,7 @@ def test_statistics_and_random_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> 
     state = {key: value.clone() for key, value in model.state_dict().items()}
     task = SimpleNamespace(model=model, normalise=lambda images: images.float() / 255, device=torch.device("cpu"))
     batch = Batch(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.arange(40) % 10)
-    monkeypatch.setattr(training_accuracy.named, "first", lambda *arguments: batch)
+    monkeypatch.setattr(training_accuracy, "first_images", lambda *arguments: batch)
     random = torch.get_rng_state()
     found = [training_accuracy.measure_task(task, None) for _ in range(2)]
     assert found[0] == found[1]

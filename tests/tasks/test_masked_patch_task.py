@@ -172,7 +172,7 @@ def test_pictures_show_what_was_given_and_what_was_predicted(kind: str) -> None:
     ("model", "words"),
     [
         ("resnet8", "the model is a"),
-        ("r8x0.25+vit-64x3/2", "tokens of a hybrid"),
+        ("r8x0.25+vit-64x3/2", "does not hide a patch from a hybrid"),
         ("swin-32x2.2/1", "the model is a"),
     ],
 )

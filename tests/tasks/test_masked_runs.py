@@ -151,5 +151,5 @@ def test_every_objective_leaves_an_encoder_to_start_from(tmp_path: Path, objecti
 
 def test_a_model_without_patches_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     config = replace(CONFIG, model="resnet8")
-    with pytest.raises(UserError, match="patches are masked of a ViT"):
+    with pytest.raises(UserError, match="masking patches needs a ViT"):
         run.execute(config, place(tmp_path, config))

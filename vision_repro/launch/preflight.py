@@ -28,7 +28,7 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
     from vision_repro.augmentation.normalisation import default_for
     from vision_repro.data.config import DataConfig
     from vision_repro.models import weights
-    from vision_repro.probes import named
+    from vision_repro.probes import dispatch
     from vision_repro.training.assemble import check_division
 
     for run in runs:
@@ -42,7 +42,7 @@ def check(planned: Plan, runs: list[RunConfig]) -> None:
     probes = {(run.model, run.image_size, _probes(planned, run)) for run in runs}
     with torch.device("meta"):
         for model, image_size, names in probes:
-            named.check(names, models.build(model, image_size=image_size, classes=10), image_size)
+            dispatch.check(names, models.build(model, image_size=image_size, classes=10), image_size)
 
 
 def _probes(planned: Plan, run: RunConfig) -> tuple[str, ...]:

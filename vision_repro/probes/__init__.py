@@ -1,1 +1,1 @@
-"""Measurements on frozen features: from features and labels to numbers."""
+"""Probes: each measures metrics of the weights of a run, or of its cost."""

@@ -1,8 +1,9 @@
-"""What a model attends to: each layer's softmax matrix in turn, and where in the image its tokens lie.
+"""Reads the softmax matrix of each attention layer, and finds where in the image its tokens lie.
 
-Fused kernels never build that matrix, and hooks beside them stay silent. So for one forward pass each layer is switched
-to its explicit path, whose matrix passes through `attn_drop`, and a hook reads it there: queries and keys are computed
-once, and what is read is what the layer used, relative biases and masks included. Hooks that did not fire are an error.
+Fused kernels never build that matrix, so no hook can read it. For one forward pass each layer therefore uses its
+explicit path, whose matrix passes through `attn_drop`, and a hook reads it there. Queries and keys are computed once,
+and the matrix is the one that the layer used, with relative biases and masks. If a hook is not called, an error is
+raised.
 
 Legend: B images, H heads of a layer, T tokens, P prefix tokens (class token), G x G patches, R windows, S image side
 [pixels].
@@ -32,7 +33,7 @@ class Geometry:
     """Where the tokens of each attention layer lie.
 
     `grid` patches a side, `patch` [pixels] between their centres, both as the first layer sees them; `prefix` tokens
-    before them that lie nowhere (1 with a class token, 2 with a distillation token as well); `heads` of each layer;
+    before them that have no place (1 with a class token, 2 with a distillation token as well); `heads` of each layer;
     `centres` of each layer's patches [pixels] as (down, right) `[R, T - P, 2]`, R = 1 where attention is global.
     """
 
@@ -56,7 +57,7 @@ class Geometry:
         """Returns the part of weights `[B * R, H, T, T]` between patches, as a view `[B, R, H, T - P, T - P]`.
 
         Raises:
-            UserError: if these are not the tokens that this geometry places.
+            UserError: if the number of tokens differs from that of this geometry.
         """
         windows, patches, _ = self.centres[layer].shape
         tokens = weights.shape[-1]
@@ -67,7 +68,7 @@ class Geometry:
 
 
 def layers_of(model: nn.Module) -> list[Any]:
-    """Returns the layers of self-attention that can show their softmax matrix, in the order of the model."""
+    """Returns the self-attention layers whose softmax matrix can be read, in the order of the model."""
     return [part for part in model.modules() if hasattr(part, "fused_attn") and hasattr(part, "attn_drop")]
 
 
@@ -80,14 +81,14 @@ def _found_layers(model: nn.Module) -> list[Any]:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """Returns the module inside what `torch.compile` returns: compiled code does not run hooks set later."""
+    """Returns the module that `torch.compile` has wrapped: compiled code does not call hooks that are set later."""
     inner: nn.Module = getattr(model, "_orig_mod", model)
     return inner
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Sets evaluation mode, and at the end the mode that each part of the model had."""
+    """Sets evaluation mode, and restores the mode of each part of the model at the end."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
@@ -99,7 +100,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _looking(layers: list[Any], hook: Visit) -> Iterator[None]:
-    """Sets explicit attention and hooks on the matrices, and puts everything back at the end."""
+    """Sets explicit attention and hooks on the matrices, and restores everything at the end."""
     fused = [layer.fused_attn for layer in layers]
     handles = []
     for index, layer in enumerate(layers):
@@ -120,15 +121,16 @@ def _hooked(hook: Visit, index: int, _: nn.Module, inputs: tuple[Tensor, ...]) -
 
 @torch.inference_mode()
 def each_attention(model: nn.Module, inputs: Tensor, visit: Visit) -> Tensor:
-    """Runs the model once on float images `[B, 3, S, S]` and returns what it returns.
+    """Runs the model once on float images `[B, 3, S, S]` and returns its output.
 
-    On the way it calls `visit(layer, weights)` for each attention layer, counted from 0: rows of the softmax
-    `[B, H, T, T]`, or `[B * R, H, T, T]` of windows, those of an image together in raster order. A matrix lives until
-    the next layer's, unless `visit` keeps it. Mode, kernels and hooks of the model are afterwards as they were.
+    Calls `visit(layer, weights)` for each attention layer, counted from 0, with the rows of the softmax: `[B, H, T,
+    T]`, or `[B * R, H, T, T]` with windows, where the windows of an image are adjacent and in raster order. A matrix is
+    freed before the next layer, unless `visit` keeps it. Restores the mode, kernels and hooks of the model.
 
     Raises:
-        UserError: if the model has no attention layer, or one whose queries are not its keys' tokens.
-        RuntimeError: if a layer did not show its matrix, because it was not run or does not use its explicit path.
+        UserError: if the model has no attention layer, or one whose queries and keys come from different tokens.
+        RuntimeError: if the matrix of a layer was not read, because the layer did not run or did not use its explicit
+            path.
     """
     layers = _found_layers(model)
     seen: list[int] = []
@@ -140,10 +142,10 @@ def each_attention(model: nn.Module, inputs: Tensor, visit: Visit) -> Tensor:
         visit(index, weights.flatten(0, -4) if weights.ndim > 4 else weights)
 
     with evaluating(model), _looking(layers, look):
-        # `forward`, as `model.compile()` has replaced the call
+        # `forward`, because `model.compile()` has replaced `__call__`
         output: Tensor = plain(model).forward(inputs)
     if sorted(seen) != list(range(len(layers))):
-        raise RuntimeError(f"{len(layers)} attention layers should have shown their matrix once each, but {seen} did.")
+        raise RuntimeError(f"{len(layers)} attention layers should each be read once, but these were read: {seen}.")
     return output
 
 
@@ -175,7 +177,7 @@ def geometry(model: nn.Module, image_size: int) -> Geometry:
 
 
 def _positions(side: int, patch: float) -> Tensor:
-    """Returns the centres of a map's tokens [pixels], as (down, right) `[1, G, G, 2]`."""
+    """Returns the centres of the tokens of a map [pixels], as (down, right) `[1, G, G, 2]`."""
     along = (torch.arange(side, dtype=torch.float64) + 0.5) * patch
     return torch.stack(torch.meshgrid(along, along, indexing="ij"), -1)[None]
 
@@ -183,7 +185,7 @@ def _positions(side: int, patch: float) -> Tensor:
 def _windowed(model: Any, side: int, patch: float) -> tuple[Tensor, ...]:
     """Returns the centres `[R, T, 2]` of the tokens in each window of each layer of a Swin Transformer, ours or timm's.
 
-    The cyclic shift brings tokens of opposite edges into one window; they keep their own places.
+    The cyclic shift puts tokens of opposite edges into one window; their centres do not move.
     """
     found = []
     for index, stage in enumerate(model.layers):

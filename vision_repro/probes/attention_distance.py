@@ -1,9 +1,9 @@
-"""Mean attention distance: how far from itself a head of a layer looks [pixels] (ViT, 4.5 and D.7, Figures 7 and 11).
+"""Mean attention distance of each head [pixels]: how far a query patch looks (ViT, 4.5 and D.7, Figures 7 and 11).
 
-The definition is that of the authors' code (google-research/vision_transformer, issue 162): for each query patch the
-sum over key patches of attention times the Euclidean distance of their centres; then the mean over queries, then over
-images. The class token is left out as query and as key, and rows are not renormalised. The distance of a patch to
-itself, 0, counts. Where attention is in windows (Swin), so are queries and keys, at their true places in the image.
+The definition is that of the authors' code (google-research/vision_transformer, issue 162): for each query patch, sum
+attention times the Euclidean distance between patch centres over the key patches; then take the mean over queries, then
+over images. The class token is neither query nor key, and rows are not renormalised. The distance of a patch to itself,
+0, is included. With windows (Swin), queries and keys are in the same window, at their true places in the image.
 
 Legend: N images, B of a batch, H heads of a layer, R windows, T tokens of patches, S image side [pixels].
 """
@@ -21,7 +21,7 @@ from vision_repro.probes.attention import Geometry, each_attention, geometry
 IMAGES = 128
 """Images that the paper averages over."""
 BATCH, BYTES = 32, 2**28
-"""Most images, and about the most memory of their matrices, that are held at once, for one layer at a time."""
+"""Maximum number of images, and approximate maximum memory of their matrices of one layer [bytes], held at once."""
 
 
 def mean_distances(
@@ -29,11 +29,11 @@ def mean_distances(
 ) -> list[Tensor]:
     """Returns the mean attention distance of each head [pixels], float64 `[H]` for each layer.
 
-    Images are `[N, 3, S, S]`, and what `normalise` makes of `batch` of them enters the model, on its device. The model
-    is left as it was. Memory does not grow with N: one layer's matrix of one batch is held at a time.
+    Images are `[N, 3, S, S]`; `normalise` maps `batch` of them at a time to the model's input, on its device. The model
+    is not changed. Memory does not grow with N: only the matrix of one layer and one batch is held at a time.
 
     Raises:
-        UserError: if there are no images, they are not square or of the wrong size, or the model has no attention.
+        UserError: if there are no images, they are not square or have the wrong size, or the model has no attention.
         ValueError: if an attention weight is not finite.
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
@@ -45,7 +45,7 @@ def mean_distances(
     sums = [torch.zeros(heads, dtype=torch.float64, device=device) for heads in places.heads]
 
     def add(layer: int, weights: Tensor) -> None:
-        # Images are summed first: one pass over the matrix, and the rest is small enough for float64
+        # Sum over images first: one pass over the matrix, and the result is small enough for float64
         wide = torch.promote_types(weights.dtype, torch.float32)
         summed = places.between_patches(layer, weights).sum(0, dtype=wide)
         sums[layer] += (summed.double() * apart[layer]).sum((0, 2, 3))
@@ -62,16 +62,16 @@ def mean_distances(
 
 
 def _apart(places: Geometry, device: torch.device) -> list[Tensor]:
-    """Returns the distances between the tokens of each layer [pixels], float64 `[R, 1, T, T]`; equal ones once."""
+    """Returns distances between the tokens of each layer [pixels], float64 `[R, 1, T, T]`; equal ones are shared."""
     found: dict[int, Tensor] = {}
     for centres in places.centres:
-        if id(centres) not in found:  # not `cdist`, whose matrix product rounds
+        if id(centres) not in found:  # not `cdist`: its matrix product adds rounding errors
             found[id(centres)] = (centres[:, :, None] - centres[:, None]).norm(dim=-1)[:, None].to(device)
     return [found[id(centres)] for centres in places.centres]
 
 
 def _batch(places: Geometry) -> int:
-    """Returns how many images a batch has."""
+    """Returns the number of images of a batch."""
     sizes = [centres.shape[0] * (centres.shape[1] + places.prefix) ** 2 for centres in places.centres]
     largest = max(4 * heads * size for heads, size in zip(places.heads, sizes, strict=True))
     return max(1, min(BATCH, BYTES // largest))
@@ -80,7 +80,7 @@ def _batch(places: Geometry) -> int:
 def measure(model: nn.Module, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> dict[str, tuple[float, str]]:
     """Returns `attention_distance_l<layer>_h<head>`, both counted from 0, in pixels, of uint8 images `[N, 3, S, S]`.
 
-    The first 128 are used. Raises what `mean_distances` does.
+    Uses the first 128. Raises the errors of `mean_distances`.
     """
     found = mean_distances(model, images[:IMAGES], normalise=normalise)
     return {
@@ -91,5 +91,5 @@ def measure(model: nn.Module, images: Tensor, normalise: Callable[[Tensor], Tens
 
 
 def check(model: nn.Module, image_size: int) -> None:
-    """Raises UserError for a model that `measure` cannot look into; the model may be without storage."""
+    """Raises UserError for a model that `measure` cannot measure; the model may be on the meta device."""
     geometry(model, image_size)

@@ -1,7 +1,7 @@
-"""What a model costs, by the accountant: its parameters, and the FLOPs of one image in the forward pass.
+"""The cost of a model as `accounting` counts it: its parameters, and the FLOPs of one image in the forward pass.
 
-A multiply-add is 2 FLOPs, over all taps of a convolution. Classifiers that only help in training are among the
-parameters; their FLOPs are not counted, as they do not run on a new image.
+A multiply-add is 2 FLOPs, over all taps of a convolution. The parameters include auxiliary classifiers; their FLOPs are
+not counted, because they do not run at test time.
 """
 
 from __future__ import annotations

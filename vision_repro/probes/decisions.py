@@ -1,4 +1,4 @@
-"""What a trained task decides about images that were changed: for the probes of shifts, shuffled patches and textures.
+"""Predicts the classes of modified images, for the probes of shifts, shuffled patches and textures.
 
 Legend: N images, C channels, S their side [pixels].
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 IMAGES = 500
-"""Test images that are changed, the first ones."""
+"""Number of test images that are modified: the first ones."""
 PART = 250
 """Images in a forward pass."""
 
@@ -23,6 +23,6 @@ def decide(task: Any, images: Tensor) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def share(told: Tensor) -> float:
+def share(flags: Tensor) -> float:
     """Returns the fraction of a boolean tensor that is true."""
-    return int(told.sum()) / told.numel()
+    return int(flags.sum()) / flags.numel()

@@ -1,6 +1,6 @@
-"""What the first layer of a ViT has learned: filters of the patch embedding, and which positions it takes for alike.
+"""What the first layer of a ViT has learned: the filters of the patch embedding, and which positions are similar.
 
-ViT, section 4.5: Figure 7 left (filters of ViT-L/32) and centre, and Figure 10 (position embeddings).
+ViT, section 4.5: Figure 7 left (filters of ViT-L/32), Figure 7 centre and Figure 10 (position embeddings).
 
 Legend: D features, p side of a patch [pixels], G x G patches, N = G^2, T tokens, K components.
 """
@@ -18,16 +18,16 @@ from vision_repro.models.layers.position import Positions, RelativeAttention
 from vision_repro.probes.attention import plain
 
 COMPONENTS = 28
-"""Principal components that Figure 7 shows."""
+"""Number of principal components in Figure 7."""
 
 
 @torch.no_grad()
 def filters(model: nn.Module, components: int = COMPONENTS) -> Tensor:
     """Returns the first principal components of the D filters as RGB tiles `[K, 3, p, p]` in [0, 1].
 
-    K is `components`, or less where filters have fewer weights or are fewer. The paper states no preparation:
-    the mean filter is subtracted, as usual for principal components; each is divided by twice its largest weight in
-    magnitude, so that 0 is middle grey, and has the sign that makes this weight positive.
+    K is `components`, or less if there are fewer filters or weights in a filter. Unspecified in the paper: how filters
+    are prepared. Here the mean filter is subtracted, as usual for principal components; each component is divided by
+    twice its weight of largest magnitude, so that 0 is mid-grey, and its sign makes this weight positive.
 
     Raises:
         UserError: if the model has no patch embedding of RGB pixels, or `components` is below 1.
@@ -37,7 +37,7 @@ def filters(model: nn.Module, components: int = COMPONENTS) -> Tensor:
     if not isinstance(layer, nn.Conv2d) or hasattr(inner.patch_embed, "backbone"):
         raise UserError(f"{type(inner).__name__} does not embed patches of RGB pixels: expected a ViT or a Swin.")
     if components < 1:
-        raise UserError(f"{components} components are no picture: expected at least 1.")
+        raise UserError(f"{components} components give no picture: expected at least 1.")
     weights: Tensor = layer.weight.double().cpu()
     rows = weights.flatten(1)
     found: Tensor = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[:components]
@@ -50,11 +50,11 @@ def filters(model: nn.Module, components: int = COMPONENTS) -> Tensor:
 def position_similarity(model: nn.Module, layer: int = 0) -> Tensor:
     """Returns cosine similarities of position embeddings `[G, G, G, G]` in [-1, 1].
 
-    Tile (r, c) holds those of the patch in row r and column c with all patches. The class token is left out. `layer`,
-    from 0, matters only where each layer has a table of its own (`-every`).
+    Tile (r, c) holds the similarities of the patch in row r and column c to all patches. The class token is left out.
+    `layer`, from 0, matters only if each layer has its own table (`-every`).
 
     Raises:
-        UserError: if no embedding of absolute positions is added to the patches.
+        UserError: if the model adds no embedding of absolute positions to the patches.
     """
     inner: Any = plain(model)
     table, grid = _table(inner, layer), tuple(inner.patch_embed.grid_size)
@@ -63,7 +63,7 @@ def position_similarity(model: nn.Module, layer: int = 0) -> Tensor:
 
 
 def _table(model: Any, layer: int) -> Tensor:
-    """Returns the table `[T, D]` or `[N, D]` that is added to the tokens, those of patches last in raster order."""
+    """Returns the table `[T, D]` or `[N, D]` that is added to the tokens; patches are last, in raster order."""
     positions = getattr(model, "positions", None)
     if isinstance(positions, Positions):
         depth = len(positions.tables) if positions.repeated else 1
@@ -76,7 +76,7 @@ def _table(model: Any, layer: int) -> Tensor:
             return found.flatten(1, -2)[0]
     kind = type(model).__name__
     if any(isinstance(part, RelativeAttention) or _has_bias_table(part) for part in model.modules()):
-        raise UserError(f"{kind} knows relative positions only: there is no embedding of a position to compare.")
+        raise UserError(f"{kind} has relative positions only: there is no embedding of a position to compare.")
     raise UserError(f"{kind} has no position embedding: expected a ViT with 1-D or 2-D embeddings.")
 
 

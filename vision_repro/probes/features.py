@@ -1,4 +1,4 @@
-"""Frozen features of whole splits, from every rank's shard.
+"""Frozen features of whole splits, gathered from the shards of all ranks.
 
 Shapes: N images of the split, B of a batch, V views of an image, D features.
 """
@@ -15,9 +15,9 @@ from vision_repro import models
 
 
 class Features(NamedTuple):
-    """What a feature probe gets: features float32 `[N, D]` and labels int64 `[N]` of each split, on the CPU.
+    """The input of a feature probe: features float32 `[N, D]` and labels int64 `[N]` of each split, on the CPU.
 
-    `train` are the labelled images that the run trains on, once each and without augmentation.
+    `train` holds the labelled images that the run trains on, each once and without augmentation.
     """
 
     train: Tensor
@@ -29,10 +29,10 @@ class Features(NamedTuple):
 
 
 class Frozen:
-    """The frozen features of a run's splits, each extracted once, when it is first asked for; the same on all ranks."""
+    """The frozen features of a run's splits: extracted once, when first used; the same on all ranks."""
 
     def __init__(self, trainer: Trainer, task: Any, module: Any) -> None:
-        """Takes the data module of the run and the task whose model now has the weights to be measured."""
+        """Takes the data module of the run, and the task whose model has the weights to measure."""
         self.trainer, self.task, self.module = trainer, task, module
         self._found: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -53,7 +53,7 @@ class Frozen:
 def frozen_features(trainer: Trainer, task: Any, loader: Any) -> tuple[Tensor, Tensor]:
     """Returns frozen features `[N, D]` and labels `[N]` of a whole split, in the split's order, on every rank.
 
-    Of images with several views, it is the mean of their features.
+    The features of an image with several views are the mean over its views.
     """
     task.eval().to(trainer.strategy.root_device)
     parts: list[tuple[Tensor, Tensor]] = []
@@ -67,7 +67,7 @@ def frozen_features(trainer: Trainer, task: Any, loader: Any) -> tuple[Tensor, T
 
 
 def in_order(world: int, mine: Tensor) -> Tensor:
-    """Returns the rows of a whole split on every rank, from this rank's, which are every `world`-th. All must call."""
+    """Returns all rows of a split on every rank, given this rank's, every `world`-th row. Every rank must call it."""
     if world == 1:
         return mine
     shards: list[Any] = [None] * world

@@ -1,11 +1,12 @@
 """Few-shot linear accuracy on frozen features: ridge regression in closed form (ViT, section 4.1).
 
-The protocol is that of the authors' code (`big_vision/evaluators/fewshot_lsr.py`): features standardised with the
-statistics of the few-shot images, a constant feature as bias, targets -1 and 1, a fixed l2, nested shots within a draw.
+The protocol is that of the authors' code (`big_vision/evaluators/fewshot_lsr.py`): features are standardised with the
+statistics of the few-shot images, a constant feature is the bias, targets are -1 and 1, l2 is fixed, and within a draw
+fewer shots are a subset of more.
 Legend: N images, D features, K classes. Features come from a frozen model in eval mode (`vision_repro.models`).
 
-Deviation: solved by Cholesky in float64, not by `eigh` in float32; the same weights to rounding, and faster.
-Deviation: images are whatever the caller extracts features from (the authors resize to 256 and crop 224).
+Deviation: Cholesky in float64 instead of `eigh` in float32; it gives the same weights up to rounding, and is faster.
+Deviation: the caller chooses the images (the authors resize to 256 and crop to 224).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from vision_repro.config import UserError
 from vision_repro.probes.ridge import solve
 
 L2 = 1024.0  # 2^10, fixed
-BIAS = 100.0  # value of the constant feature: so large that l2 hardly shrinks its weight
+BIAS = 100.0  # value of the constant feature: so large that l2 has little effect on its weight
 EPSILON = 1e-5  # added to each standard deviation
 
 
 class Ridge(NamedTuple):
-    """A fitted linear classifier: weights `[D + 1, K]`, the bias feature last; mean and scale `[D]`; all float64."""
+    """A fitted linear classifier: weights `[D + 1, K]`, where the bias is last; mean and scale `[D]`; all float64."""
 
     weights: Tensor
     mean: Tensor
@@ -46,7 +47,7 @@ def ridge(features: Tensor, labels: Tensor, classes: int, *, l2: float = L2, bia
     """Returns the classifier fitted to features `[N, D]` and labels `[N]`, standardised by their own statistics.
 
     Raises:
-        ValueError: if a feature is not finite, as those of a model that has diverged.
+        ValueError: if a feature is not finite, for example because the model has diverged.
     """
     features = features.double()
     if not features.isfinite().all():
@@ -60,8 +61,8 @@ def ridge(features: Tensor, labels: Tensor, classes: int, *, l2: float = L2, bia
 def draw_shots(labels: Tensor, classes: int, shots: int, *, draw: int, seed: int) -> Tensor:
     """Returns the indices of `shots` random images of each class that occurs, int64 `[K, shots]`.
 
-    A function of labels, seed and draw alone, and nested: fewer shots are the first columns. Classes without any image
-    are left out: of a partial copy of a data set, the rest can still be measured.
+    Depends on labels, seed and draw only, and is nested: fewer shots are the first columns. Classes without images are
+    left out, so that the other classes of an incomplete data set can be measured.
 
     Raises:
         UserError: if a class that occurs has fewer than `shots` images.
@@ -92,23 +93,25 @@ def few_shot_accuracy(
     seed: int,
     l2: float = L2,
 ) -> dict[int, list[float]]:
-    """Returns for each number of shots a class the test accuracy of every draw, a fraction in [0, 1].
+    """Returns the test accuracy of every draw, a fraction in [0, 1], for each number of shots per class.
 
-    Features are `[N, D]`, labels int64 `[N]`, all on one device. Shots are drawn from the pool, and accuracy is taken
-    over all test rows.
+    Features are `[N, D]`, labels int64 `[N]`, all on one device. Shots are drawn from the pool; the accuracy is over
+    all test rows.
 
     Raises:
-        UserError: if a shot count is below 1, a class of the pool has fewer images than the most shots, or one of the
-            test images has none.
+        UserError: if a number of shots is below 1, a class of the pool has fewer images than the largest number of
+            shots, or a class of the test images has no image in the pool.
         ValueError: if a feature is not finite.
     """
     if any(count < 1 for count in shots):
-        raise UserError(f"Shots {list(shots)} are no counts: expected numbers of at least 1.")
+        raise UserError(f"Shots {list(shots)} include a number below 1: expected numbers of at least 1.")
     if not shots:
         return {}
     undrawn = sorted(set(test_labels.tolist()) - set(pool_labels.tolist()))
     if undrawn:
-        raise UserError(f"Class {undrawn[0]} is tested but has no image to draw shots from: expected some of each.")
+        raise UserError(
+            f"Class {undrawn[0]} is tested but has no image to draw shots from: expected at least one of each class."
+        )
     accuracy: dict[int, list[float]] = {count: [] for count in shots}
     for draw in range(draws):
         chosen = draw_shots(pool_labels, classes, max(shots), draw=draw, seed=seed)

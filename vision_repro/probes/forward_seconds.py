@@ -1,11 +1,11 @@
-"""How long a model takes to look at an image, on this device; and what its attention costs, by the accountant.
+"""The time of a forward pass per image on this device, and the FLOPs of attention as `accounting` counts them.
 
-Seconds are measured in float32 in eval mode with fused attention, whatever the run trained with, on a few test images
-at once, after warm-up. The shortest of many passes counts: a pass does the same work each time, so all that differs
-between passes is what else the machine does, and that only adds.
+Seconds are measured in float32, in eval mode and with fused attention, whatever the run used in training, on a few test
+images at once and after warm-up. The shortest of many passes is reported: each pass does the same work, so passes
+differ only by other load on the machine, which can only add time.
 
-`forward_seconds` is the one thing in a table that does not repeat bit by bit. Of several processes the first tells its
-own time. Legend: N images, S their side [pixels].
+Unlike other metrics, `forward_seconds` differs from one measurement to the next. With several processes, the time is
+that of the first. Legend: N images, S their side [pixels].
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from torch import nn
 
 from vision_repro.accounting.profiler import account
 from vision_repro.models import use_explicit_attention
-from vision_repro.probes.named import first
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.forward_flops import FLOPS_PER_MAC
 
 IMAGES = 4
-"""Images of a pass; of a single small one, most of the time would be the calls of the operations."""
+"""Images per pass; with one small image, calling the operations would take most of the time."""
 WARM_UP = 1
-"""Passes before those that are measured."""
+"""Passes before the measured ones."""
 FEWEST, ENOUGH = 5, 0.7
-"""Passes that are measured at least, and the time after which no further one begins [s]."""
+"""Minimum number of measured passes, and the time after which no further pass starts [s]."""
 
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns `forward_seconds` of one image, and `attention_flops`, those of both attention products of one image.
+    """Returns `forward_seconds` and `attention_flops` of one image.
 
-    The products are Q K' and the softmax matrix times V, multiply-add = 2, without the projections around them and
-    without the softmax; a model without attention has 0.
+    `attention_flops` are those of two products, Q K' and the softmax matrix times V, with multiply-add = 2; projections
+    and softmax are not included. A model without attention has 0.
     """
-    images = first(module, "test", IMAGES).images.to(task.device)
+    images = first_images(module, "test", IMAGES).images.to(task.device)
     with _as_measured(task.model), torch.inference_mode():
         inputs = task.normalise(images)
         taken = shortest(lambda: _pass(task.model, inputs))
@@ -49,7 +49,7 @@ def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
 
 
 def shortest(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Returns the shortest time that `work` took [s], of at least `FEWEST` times after `WARM_UP` that do not count."""
+    """Returns the shortest time of `work` [s], over at least `FEWEST` calls after `WARM_UP` unmeasured ones."""
     for _ in range(WARM_UP):
         work()
     begin = clock()
@@ -62,7 +62,7 @@ def shortest(work: Callable[[], object], clock: Callable[[], float] = time.perf_
 
 
 def _pass(model: nn.Module, inputs: torch.Tensor) -> None:
-    """Does a forward pass and waits until the device is through with it."""
+    """Does a forward pass and waits until the device has finished it."""
     model(inputs)
     if inputs.device.type == "cuda":
         torch.cuda.synchronize(inputs.device)
@@ -70,7 +70,7 @@ def _pass(model: nn.Module, inputs: torch.Tensor) -> None:
 
 @contextmanager
 def _as_measured(model: nn.Module) -> Iterator[None]:
-    """Makes the model use fused attention in eval mode inside the block, and leaves it as it was."""
+    """Makes the model use fused attention in eval mode inside the block, and restores both at the end."""
     kept = [(module, vars(module)["fused_attn"]) for module in model.modules() if "fused_attn" in vars(module)]
     training = {module: module.training for module in model.modules()}
     use_explicit_attention(model, False)

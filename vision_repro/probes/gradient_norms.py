@@ -1,16 +1,16 @@
-"""Gradient norms by layer: do signals vanish on their way back through a deep network (ResNet, section 4.1)?
+"""Gradient norms by layer: do gradients vanish in the backward pass of a deep network (ResNet, section 4.1)?
 
-The number of a layer is the L2 norm of the gradient of the training loss with respect to its weights, divided by the L2
-norm of these weights, so that layers of different sizes can stand on one axis. Layers are convolutions and linear
-layers in the order in which an image meets them; shortcut projections and auxiliary classifiers are left out, so that
-plain and residual nets of one depth have the same numbers. A layer of zeros has no ratio and no row.
+The metric of a layer is the L2 norm of the gradient of the training loss with respect to its weights, divided by the L2
+norm of these weights, so that one axis can show layers of different sizes. Layers are convolutions and linear layers in
+the order of the forward pass. Shortcut projections and auxiliary classifiers are left out, so that plain and residual
+networks of equal depth have the same layer numbers. A layer of zeros has no ratio and no row.
 
-The loss is the data's, with that of auxiliary classifiers and without weight penalties, on the first 256 training
-images as they are, in float32. As in training, batch norm normalises with the statistics of a batch, here parts of at
-most 64 images; unlike in training, its running statistics stay, and dropout and drop-path are off.
+The loss includes auxiliary classifiers but no weight penalties. It is computed in float32 on the first 256 training
+images without augmentation. As in training, batch norm uses the statistics of a batch, here of at most 64 images;
+unlike in training, its running statistics do not change, and dropout and drop-path are off.
 
-Deviation: the paper says that it looked at the norms of the back-propagated signals and shows none; the weights'
-gradients are ours.
+Deviation: the gradients of the weights instead of the back-propagated signals; the paper mentions the norms of these
+signals and shows none.
 Legend: N images, S their side [pixels].
 """
 
@@ -26,22 +26,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vision_repro.augmentation.mix import Mixed
 from vision_repro.config import UserError
-from vision_repro.probes import named
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.classifier import Classifier, objective
 
 IMAGES = 256
 PART = 64
-"""Most images that a batch norm sees at once."""
+"""Maximum number of images in a batch-norm batch."""
 
 
 def measure_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns `gradient_norm_start_<nn>` of each layer from 01 on, with the weights as they are drawn.
+    """Returns `gradient_norm_start_<nn>` of each layer from 01 on, with the initial weights.
 
     Raises:
-        UserError: if the run learns no classes.
+        UserError: if the run does not learn classes.
     """
     if not isinstance(task, Classifier):
-        raise UserError("--probes=gradient_norms takes the loss of classes: expected --objective=supervised.")
+        raise UserError("--probes=gradient_norms needs a classification loss: expected --objective=supervised.")
     return _rows("gradient_norm_start", task, module)
 
 
@@ -51,7 +51,7 @@ def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
 
 
 def _rows(prefix: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    images, labels = (part.to(task.device) for part in named.first(module, "train", IMAGES))
+    images, labels = (part.to(task.device) for part in first_images(module, "train", IMAGES))
     norms = relative_norms(task.model, task.normalise(images), labels, task.loss)
     numbered = enumerate(norms.values(), start=1)
     return {f"{prefix}_{number:02}": (norm, "norm") for number, norm in numbered if norm is not None}
@@ -60,8 +60,8 @@ def _rows(prefix: str, task: Any, module: Any) -> dict[str, tuple[float, str]]:
 def relative_norms(model: nn.Module, inputs: Tensor, labels: Tensor, loss: str = "softmax") -> dict[str, float | None]:
     """Returns the ratio of each layer by its name, for inputs float32 `[N, 3, S, S]` and labels int64 `[N]`.
 
-    `loss` is "softmax" or "hinge"; a layer of zeros has None. The model is left as it was: its weights, their
-    gradients, statistics and modes.
+    `loss` is "softmax" or "hinge"; the ratio of a layer of zeros is None. The model is not changed: weights, gradients,
+    statistics and modes stay.
     """
     layers = weighted_layers(model, inputs[:1])
     weights = [layer.weight for layer in layers.values()]
@@ -73,9 +73,9 @@ def relative_norms(model: nn.Module, inputs: Tensor, labels: Tensor, loss: str =
 
 
 def weighted_layers(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
-    """Returns convolutions and linear layers by name, in the order in which `inputs` `[N, 3, S, S]` meet them.
+    """Returns convolutions and linear layers by name, in the order of a forward pass of `inputs` `[N, 3, S, S]`.
 
-    Without shortcut projections, and without auxiliary classifiers, which do not run in evaluation.
+    Leaves out shortcut projections, and auxiliary classifiers, which do not run in evaluation.
     """
     names: dict[nn.Module, str] = {
         module: name
@@ -91,7 +91,7 @@ def weighted_layers(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            # Not by a call: a compiled model would be compiled once more, with the hooks.
+            # `forward`, not a call: a call would compile a compiled model again, with the hooks.
             model.eval().forward(inputs)
     finally:
         for handle in handles:
@@ -101,13 +101,13 @@ def weighted_layers(model: nn.Module, inputs: Tensor) -> dict[str, Any]:
 
 
 def _on_a_shortcut(model: nn.Module, name: str) -> bool:
-    """Returns whether a layer lies in the `downsample` of a residual block; Swin's merging has that name as well."""
+    """Returns whether a layer is in the `downsample` of a residual block; Swin's patch merging also has that name."""
     before, found, _ = f".{name}.".partition(".downsample.")
     return bool(found) and hasattr(model.get_submodule(before[1:]), "conv1")
 
 
 def _gradients(model: nn.Module, weights: Sequence[Tensor], inputs: Tensor, labels: Tensor, loss: str) -> list[Tensor]:
-    """Returns the gradients of the mean loss over all images, added up over parts of nearly equal size."""
+    """Returns the gradients of the mean loss over all images, summed over batches of nearly equal size."""
     total = [torch.zeros_like(weight) for weight in weights]
     count = -(-len(inputs) // PART)
     for images, classes in zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True):
@@ -121,9 +121,10 @@ def _gradients(model: nn.Module, weights: Sequence[Tensor], inputs: Tensor, labe
 
 @contextmanager
 def _in_training_without_noise(model: nn.Module) -> Iterator[None]:
-    """Puts the model and its batch norms, which keep their statistics, into training, all other parts into evaluation.
+    """Puts the model and its batch norms into training mode and all other parts into evaluation mode.
 
-    Should the model itself draw numbers, they are the same each time, and the generators do not notice.
+    The batch norms keep their running statistics. Random numbers that the model draws are the same each time, and the
+    generators keep their state.
     """
     modes = {module: module.training for module in model.modules()}
     norms = {module: module.track_running_stats for module in modes if isinstance(module, _BatchNorm)}
@@ -143,6 +144,6 @@ def _in_training_without_noise(model: nn.Module) -> Iterator[None]:
 
 
 def _set_modes(modes: dict[nn.Module, bool]) -> None:
-    """Puts each module, and not the ones inside it, into training or evaluation."""
+    """Sets the training or evaluation mode of each module, but not of its submodules."""
     for module, training in modes.items():
         module.training = training

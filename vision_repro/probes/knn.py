@@ -1,7 +1,8 @@
 """k nearest neighbours on frozen features: cosine similarity, votes weighted by exp(similarity / 0.07).
 
-Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination", section 3.4, with k = 20
-instead of their 200, as DINO (Caron et al. 2021, section 4.1) found it best; nothing is chosen on `val`.
+Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination", section 3.4.
+
+Deviation: k = 20 instead of 200; DINO (Caron et al. 2021, section 4.1) found it best. Nothing is chosen on `val`.
 Legend: N images of train, M of test, D features, K classes, k neighbours.
 """
 
@@ -15,7 +16,7 @@ from vision_repro.probes.features import Features
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 ENTRIES = 2**24
-"""Similarities that are held at once (64 MiB)."""
+"""Number of similarities that are held at once (64 MiB)."""
 
 
 def predict(
@@ -27,9 +28,9 @@ def predict(
     neighbours: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
 ) -> Tensor:
-    """Returns the class int64 `[M]` of features `[M, D]`, by the nearest of features `[N, D]` with labels `[N]`.
+    """Returns the class int64 `[M]` of features `[M, D]`, from the nearest features `[N, D]` with labels `[N]`.
 
-    Of fewer than k images, all vote.
+    With fewer than k training images, all of them vote.
 
     Raises:
         ValueError: if a feature is not finite.
@@ -45,6 +46,6 @@ def predict(
 
 
 def measure_features(features: Features, classes: int) -> dict[str, tuple[float, str]]:
-    """Returns `knn_accuracy` on `test`, a fraction in [0, 1]; raises what `predict` does."""
+    """Returns `knn_accuracy` on `test`, a fraction in [0, 1]; raises the errors of `predict`."""
     found = predict(features.train, features.train_labels, features.test, classes)
     return {"knn_accuracy": (int((found == features.test_labels).sum()) / len(found), "fraction")}

@@ -1,13 +1,13 @@
 """Linear probe: ridge regression on the frozen features of all training images of the run.
 
-The protocol is that of the few-shot probe (ViT, section 4.1; `few_shot`): features standardised by the statistics of
-the training images, targets -1 and 1, the class with the highest score. l2 is chosen on `val`, from one
-eigendecomposition for all its values (`ridge`), and `test` is looked at once.
+The protocol is that of the few-shot probe (ViT, section 4.1; `few_shot`): features are standardised with the statistics
+of the training images, targets are -1 and 1, and the class with the highest score is predicted. l2 is chosen on `val`,
+with one eigendecomposition for all its values (`ridge`), and `test` is used once.
 
-Deviation: a closed form instead of a softmax layer trained by SGD, as in "linear evaluation" of self-supervised papers
+Deviation: a closed form instead of a softmax layer trained by SGD, the "linear evaluation" of self-supervised papers
 (MAE, 4.1): it has no learning rate, no epochs and no seed, so that only the features are compared.
-Deviation: an intercept that is not regularised, instead of few-shot's constant feature of 100; the same for any l2 far
-below 10,000 N, and X'X keeps its condition.
+Deviation: an intercept without regularisation instead of few-shot's constant feature of 100; the result is the same for
+any l2 far below 10,000 N, and X'X stays well conditioned.
 Legend: N images of train, M of val or test, D features, K classes.
 """
 
@@ -21,13 +21,13 @@ from vision_repro.probes.few_shot import EPSILON
 from vision_repro.probes.ridge import RidgePath, add_gram, path_of_rows, path_of_sums
 
 L2S = tuple(4.0**exponent for exponent in range(-5, 11))
-"""What l2 is chosen from: 2^-10 to 2^20; the few-shot probe's 2^10 is one of them."""
+"""Candidates for l2: 2^-10 to 2^20; they include the 2^10 of the few-shot probe."""
 CHUNK = 8192
-"""Rows that are held in float64 at once."""
+"""Number of rows that are held in float64 at once."""
 
 
 class Standard:
-    """Features minus the mean, over the population's standard deviation, of the rows `[N, D]` it is made from."""
+    """Standardises features: subtracts the mean of given rows `[N, D]` and divides by their standard deviation."""
 
     def __init__(self, rows: Tensor) -> None:
         self.mean = rows.mean(0, dtype=torch.float64)
@@ -39,15 +39,15 @@ class Standard:
             raise ValueError("The features hold values that are not finite: the model has diverged.")
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Returns rows `[M, D]` on this scale, float64."""
+        """Returns standardised rows `[M, D]`, float64."""
         return (rows.double() - self.mean) / self.scale
 
 
 def fit(features: Tensor, labels: Tensor, classes: int, standard: Standard) -> tuple[RidgePath, Tensor]:
-    """Returns the weights for every l2 of features `[N, D]` and labels `[N]`, and the intercept `[K]`; float64.
+    """Returns the weights for every l2, given features `[N, D]` and labels `[N]`, and the intercept `[K]`; float64.
 
-    The intercept is the mean target, since standardised features have mean 0. In the primal regime neither the rows nor
-    the targets are ever held in float64 as a whole.
+    The intercept is the mean target, because standardised features have mean 0. If N >= D, the whole matrices of rows
+    and targets are never held in float64.
     """
     rows, columns = features.shape
     counts = torch.bincount(labels, minlength=classes).double()
@@ -60,11 +60,12 @@ def fit(features: Tensor, labels: Tensor, classes: int, standard: Standard) -> t
         inputs = standard(part)
         add_gram(gram, inputs)
         sums.index_add_(0, part_labels, inputs)
-    return path_of_sums(gram, 2 * sums.T), intercept  # X'(2 onehot - 1 - intercept), as the columns of X sum to 0
+    # X'(2 onehot - 1 - intercept) = 2 X' onehot, because the columns of X sum to 0
+    return path_of_sums(gram, 2 * sums.T), intercept
 
 
 def choose(path: RidgePath, intercept: Tensor, inputs: Tensor, labels: Tensor) -> float:
-    """Returns the l2 that is right most often on inputs `[M, D]` with labels `[M]`; of equal ones the largest."""
+    """Returns the l2 with the highest accuracy on inputs `[M, D]` with labels `[M]`; of equal ones the largest."""
     right = [int(((scores + intercept).argmax(1) == labels).sum()) for scores in path.scores(inputs, L2S)]
     return max(zip(right, L2S, strict=True))[1]
 

@@ -1,13 +1,13 @@
-"""Shuffled patches: how much does a model still recognise when the patches of an image are put in another order?
+"""Shuffled patches: how accurate is a model when the patches of an image are in random order?
 
-Images are cut into g x g patches, which are put back in a random order, one order an image: a function of g and of the
-image's place in the test set, so that all models and seeds see the same images. What lies inside a patch stays, the
-arrangement is lost; a ViT without position embeddings that reads the mean of its patch tokens cannot tell (ViT, section
-D.4: it sees a bag of patches). On the first 500 test images.
+Images are cut into g x g patches and the patches are shuffled. The order depends on g and on the index of the image in
+the test set, so that all models and seeds see the same images. Shuffling keeps the content of each patch and loses
+their arrangement. A ViT without position embeddings that averages its patch tokens gives the same output (ViT, section
+D.4: it sees a bag of patches). The probe uses the first 500 test images.
 
-Shuffled images are those of Naseer et al. (Intriguing Properties of Vision Transformers, NeurIPS 2021), and close to
-the scrambled images of Brendel and Bethge (BagNets, ICLR 2019). Edges between patches are new, and are no texture of
-the class; 1 in (g x g)! orders leaves an image as it was, which at 2 x 2 is 1 in 24.
+The images are those of Naseer et al. (Intriguing Properties of Vision Transformers, NeurIPS 2021), and similar to the
+scrambled images of Brendel and Bethge (BagNets, ICLR 2019). Limits: the edges between patches are new and belong to no
+class; 1 in (g x g)! orders does not change the image, which for 2 x 2 is 1 in 24.
 
 Legend: N images, S their side, P the side of a patch [pixels], T = g x g patches, C channels.
 """
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 
 GRIDS = (2, 4, 7, 8, 14, 16)
 """Patches along a side; 14 is the grid of ViT-B/16 at 224 pixels."""
@@ -34,7 +34,7 @@ def grids(size: int) -> tuple[int, ...]:
 
 
 def orders(count: int, tiles: int) -> Tensor:
-    """Returns int64 `[count, tiles]`: row i is the order of image i, whatever `count` is."""
+    """Returns int64 `[count, tiles]`: row i is the order of image i and does not depend on `count`."""
     generator = torch.Generator().manual_seed(SEED + tiles)
     return torch.stack([torch.randperm(tiles, generator=generator) for _ in range(count)])
 
@@ -60,7 +60,7 @@ def reordered(patches: Tensor, order: Tensor) -> Tensor:
 
 
 def shuffled(images: Tensor, grid: int) -> Tensor:
-    """Returns images `[N, C, S, S]` with their g x g patches in another order, each in its own."""
+    """Returns images `[N, C, S, S]` with g x g shuffled patches; each image has its own order."""
     patches = cut(images, grid)
     return join(reordered(patches, orders(len(images), grid**2)), grid)
 
@@ -74,8 +74,8 @@ def check(model: nn.Module, image_size: int) -> None:
 
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns `shuffled_accuracy_<g>` (fraction) for grids of g x g patches; 01 is the whole image."""
-    images, labels = named.first(module, "test", IMAGES)
+    """Returns `shuffled_accuracy_<g>` (fraction) for grids of g x g patches; 01 is the unchanged image."""
+    images, labels = first_images(module, "test", IMAGES)
     found = {1: share(decide(task, images) == labels)}
     for grid in grids(images.shape[-1]):
         found[grid] = share(decide(task, shuffled(images, grid)) == labels)

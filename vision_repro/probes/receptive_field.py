@@ -1,12 +1,14 @@
-"""Effective receptive field of a CNN: how far the pixels that matter to a unit are from it [pixels] (Luo et al., 2016).
+"""Effective receptive field of a CNN: how far the pixels that influence a unit are from it [pixels] (Luo et al., 2016).
 
-A gradient of 1 at the centre unit of a feature map, in all its channels, is sent back to the input. The field is its
-absolute value, added over colours and averaged over images; one for each resolution of the network, of the last map
-that has it. Its mean distance is the counterpart of a ViT's mean attention distance.
+A gradient of 1 at the centre unit of a feature map, in all channels, is propagated back to the input. The field is its
+absolute value, summed over colours and averaged over images. There is one field for each resolution of the network,
+from the last map of this resolution. Its mean distance corresponds to the mean attention distance of a ViT.
 
-Distances are from the field's centre of mass. The middle of a unit's square of pixels is not its centre: convolutions
-of stride 2 with one pixel of padding move it by half a stride each, 15.5 pixels in the last maps of a ResNet.
-Deviation: the paper does not say how signs of images and colours are joined; absolute values, as signs would cancel.
+Distances are measured from the field's centre of mass. The middle of a unit's square of pixels is not its centre: each
+convolution of stride 2 with one pixel of padding shifts it by half a stride, in total by 15.5 pixels in the last maps
+of a ResNet.
+Unspecified in the paper: how gradients of different signs are combined. Here absolute values are summed, so that signs
+do not cancel.
 
 Legend: N images, B of a batch, C channels, S image side [pixels], h side of a map.
 """
@@ -25,11 +27,11 @@ from vision_repro.config import UserError
 from vision_repro.probes.attention import evaluating, layers_of, plain
 
 IMAGES, BATCH = 128, 8
-"""Images in all, and those whose activations are held at once."""
+"""Number of images in total, and of those whose activations are held at once."""
 
 
 class Field(NamedTuple):
-    """One stage: the module whose output it is, the map's stride [pixels], and the field `[S, S]`, of sum 1."""
+    """One stage: the module that returns the map, the stride of the map [pixels], and the field `[S, S]`, of sum 1."""
 
     module: str
     stride: float
@@ -48,12 +50,12 @@ def receptive_fields(
 ) -> list[Field]:
     """Returns the field of each resolution of a CNN, from the first to the last, on the CPU in float64.
 
-    Maps of a single unit are left out. Images are `[N, 3, S, S]`, and what `normalise` makes of them enters the model,
-    on its device. The model is left as it was.
+    Leaves out maps of a single unit. Images are `[N, 3, S, S]`; `normalise` maps them to the model's input, on its
+    device. The model is not changed.
 
     Raises:
-        UserError: if there are no images, they are not square, or the model has attention or no map.
-        ValueError: if no gradient reaches the images, or one that is not finite.
+        UserError: if there are no images, they are not square, or the model has attention or no feature map.
+        ValueError: if the gradient at the images is 0 or not finite.
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3] or not len(images):
         raise UserError(
@@ -62,7 +64,7 @@ def receptive_fields(
     inner, size = plain(model), images.shape[-1]
     _refuse_attention(inner)
     device, sums = next(model.parameters()).device, torch.zeros(1)
-    # a probe may be called in inference mode, where there are no gradients
+    # a caller may use inference mode, which computes no gradients
     with evaluating(model), torch.inference_mode(False), torch.enable_grad():
         for start in range(0, len(images), BATCH):
             moved = images[start : start + BATCH].to(device)
@@ -79,7 +81,7 @@ def receptive_fields(
 
 
 def _hooked(model: nn.Module, names: list[str], inputs: Tensor, look: Callable[[str, Any], None]) -> None:
-    """Runs the model up to its features, and shows `look` the outputs of the named modules as they are made."""
+    """Runs the model up to its features, and calls `look` with the name and output of each named module."""
 
     def hook(name: str, _: nn.Module, __: Any, output: Any) -> None:
         look(name, output)
@@ -93,7 +95,7 @@ def _hooked(model: nn.Module, names: list[str], inputs: Tensor, look: Callable[[
 
 
 def _stages(model: nn.Module, inputs: Tensor) -> dict[str, int]:
-    """Returns the last module to end with a map of each side h above 1, and that side, from large to small."""
+    """Returns the last module whose output is a map of side h, and h, for each h above 1, from large to small."""
     last: dict[int, str] = {}
 
     def look(name: str, output: Any) -> None:
@@ -108,7 +110,7 @@ def _stages(model: nn.Module, inputs: Tensor) -> dict[str, int]:
 
 
 def _gradients(model: nn.Module, inputs: Tensor, names: list[str]) -> Tensor:
-    """Returns the absolute gradients of each stage's centre unit, added over images and colours, `[stages, S, S]`."""
+    """Returns the absolute gradients of each stage's centre unit, summed over images and colours, `[stages, S, S]`."""
     centres: dict[str, Tensor] = {}
 
     def look(name: str, output: Tensor) -> None:
@@ -126,7 +128,7 @@ def _refuse_attention(model: nn.Module) -> None:
 
 
 def check(model: nn.Module, image_size: int) -> None:
-    """Raises UserError for a model, with or without storage, that has attention or no feature map."""
+    """Raises UserError for a model that has attention or no feature map; the model may be on the meta device."""
     inner = plain(model)
     _refuse_attention(inner)
     with evaluating(inner):
@@ -136,7 +138,7 @@ def check(model: nn.Module, image_size: int) -> None:
 def measure(model: nn.Module, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> dict[str, tuple[float, str]]:
     """Returns `receptive_field_s<stage>`, the mean distance in pixels, of uint8 images `[N, 3, S, S]`.
 
-    The first 128 are used. Raises what `receptive_fields` does.
+    Uses the first 128. Raises the errors of `receptive_fields`.
     """
     found = receptive_fields(model, images[:IMAGES], normalise=normalise)
     return {f"receptive_field_s{stage:02}": (field.distance, "pixels") for stage, field in enumerate(found)}

@@ -1,4 +1,4 @@
-"""Ridge regression in closed form: one l2 through Cholesky, or many from one eigendecomposition.
+"""Ridge regression in closed form: with Cholesky for one l2, or with one eigendecomposition for many.
 
 Legend: N rows, D columns of the inputs X, K columns of the targets Y, R = min(N, D), L values of l2, M rows to predict.
 """
@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCKS = 4  # of X'X: 10 of its 16 products are formed
+BLOCKS = 4  # X'X is cut into 4 x 4 blocks, of which 10 are computed
 
 
 class RidgePath(NamedTuple):
-    """The ridge weights of every l2, `basis @ (moments / (values + l2))`.
+    """The ridge weights for every l2, `basis @ (moments / (values + l2))`.
 
-    `basis` `[D, R]`; `values` `[R]`, the eigenvalues of X'X or XX', whichever is smaller; `moments` `[R, K]`; float64.
+    `basis` `[D, R]`; `values` `[R]`, the eigenvalues of the smaller of X'X and XX'; `moments` `[R, K]`; all float64.
     """
 
     basis: Tensor
@@ -30,7 +30,7 @@ class RidgePath(NamedTuple):
         return self.basis @ (self.moments / (self.values + l2)[:, None])
 
     def scores(self, inputs: Tensor, l2s: Sequence[float]) -> Iterator[Tensor]:
-        """Yields `inputs @ weights(l2)` `[M, K]` for every l2; no weights are formed, which is cheaper where M < D."""
+        """Yields `inputs @ weights(l2)` `[M, K]` for every l2 without computing the weights: faster if M < D."""
         turned = inputs @ self.basis
         for l2 in l2s:
             yield turned @ (self.moments / (self.values + l2)[:, None])
@@ -39,7 +39,8 @@ class RidgePath(NamedTuple):
 def solve(inputs: Tensor, targets: Tensor, l2: float, *, dual: bool | None = None) -> Tensor:
     """Returns the ridge weights `[D, K]` of inputs `[N, D]` and targets `[N, K]`.
 
-    Primal `(X'X + l2 I)^-1 X'Y` or dual `X'(XX' + l2 I)^-1 Y`: the same weights, through the smaller matrix by default.
+    Primal `(X'X + l2 I)^-1 X'Y` or dual `X'(XX' + l2 I)^-1 Y`: the weights are equal; the default is the smaller
+    matrix.
     """
     if _is_dual(inputs, dual):
         return inputs.T @ _solve_positive(inputs @ inputs.T, targets, l2)
@@ -57,9 +58,9 @@ def _solve_positive(gram: Tensor, right: Tensor, l2: float) -> Tensor:
 
 
 def add_gram(total: Tensor, inputs: Tensor) -> Tensor:
-    """Adds X'X of inputs `[N, D]` to `total` `[D, D]` in place, and returns it; it is right in its lower triangle only.
+    """Adds X'X of inputs `[N, D]` to `total` `[D, D]` in place, and returns it; only its lower triangle is valid.
 
-    X'X is symmetric: blocks above the diagonal are left out, for about 0.7 of the time.
+    X'X is symmetric, so blocks above the diagonal are not computed, which takes about 0.7 of the time.
     """
     columns = len(total)
     edges = [columns * block // BLOCKS for block in range(BLOCKS + 1)]
@@ -69,13 +70,13 @@ def add_gram(total: Tensor, inputs: Tensor) -> Tensor:
 
 
 def path_of_sums(gram: Tensor, moments: Tensor) -> RidgePath:
-    """Returns the path of X'X `[D, D]`, of which the lower triangle is read, and X'Y `[D, K]`."""
+    """Returns the path of X'X `[D, D]`, of which only the lower triangle is read, and X'Y `[D, K]`."""
     values, vectors = torch.linalg.eigh(gram, UPLO="L")
     return RidgePath(vectors, values.clamp_min_(0), vectors.T @ moments)
 
 
 def path_of_rows(inputs: Tensor, targets: Tensor, *, dual: bool | None = None) -> RidgePath:
-    """Returns the path of inputs `[N, D]` and targets `[N, K]`, through the smaller of X'X and XX' by default."""
+    """Returns the path of inputs `[N, D]` and targets `[N, K]`; the default is the smaller of X'X and XX'."""
     turned = inputs.T if _is_dual(inputs, dual) else inputs
     gram = add_gram(turned.new_zeros(turned.shape[1], turned.shape[1]), turned)
     if turned is inputs:
@@ -85,9 +86,9 @@ def path_of_rows(inputs: Tensor, targets: Tensor, *, dual: bool | None = None) -
 
 
 def ridge_path(inputs: Tensor, targets: Tensor, l2s: Sequence[float], *, dual: bool | None = None) -> Tensor:
-    """Returns the ridge weights `[L, D, K]` for every l2, of inputs `[N, D]` and targets `[N, K]`, in float64.
+    """Returns the ridge weights `[L, D, K]` for every l2, given inputs `[N, D]` and targets `[N, K]`, in float64.
 
-    They are those of `solve`, from one eigendecomposition instead of L factorisations and L products over the rows.
+    They equal those of `solve`, with one eigendecomposition instead of L factorisations and L products over the rows.
     """
     inputs, targets = inputs.double(), targets.double()
     found = path_of_rows(inputs, targets, dual=dual)

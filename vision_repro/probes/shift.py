@@ -1,15 +1,18 @@
-"""Shifts: does a model still decide for the same class when the image moves by a few pixels?
+"""Shifts: does a model predict the same class when the image moves by a few pixels?
 
-A convolution moves with its input, attention with position embeddings need not (ViT, section 3.1). On the first 500
-test images, moved up, down, left and right by 1, 2, 4, ... pixels up to a quarter of their side. Accuracy and
-consistency, the fraction of images whose class stays that of the image in place, are means over the four directions.
-Consistency needs no labels: a model that is wrong but stays wrong alike is consistent, and so is one that always says
-the same; it is to be read beside accuracy.
+The output of a convolution moves with its input; attention with position embeddings does not have this property (ViT,
+section 3.1). The first 500 test images are moved up, down, left and right by 1, 2, 4, ... pixels, up to a quarter of
+their side. Accuracy and consistency are means over the four directions. Consistency is the fraction of images whose
+predicted class does not change. It needs no labels: a model that makes the same wrong prediction is consistent, and so
+is a model that always predicts the same class. So read it together with accuracy.
 
-Shifts are circular: what leaves on one side enters on the other. No pixel is lost, so that all change is the model's,
-and a net of circular convolutions of stride 1 with global pooling is exactly consistent. The price is a seam that
-photographs do not have. Zhang (Making Convolutional Networks Shift-Invariant Again, ICML 2019) shifts CIFAR's images
-so; there consistency is the agreement of two random shifts, here of one shift with none, so that distances show.
+Shifts are circular: pixels that leave on one side enter on the other. No pixel is lost, so all changes of the
+prediction come from the model, and a network of circular convolutions of stride 1 with global pooling is exactly
+consistent. The drawback is a seam that photographs do not have. Zhang (Making Convolutional Networks Shift-Invariant
+Again, ICML 2019) shifts CIFAR's images in the same way.
+
+Deviation: consistency compares one shift with no shift, instead of two random shifts; this shows the effect of
+distance.
 
 Legend: N images, S their side [pixels], D directions.
 """
@@ -21,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 
 DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Steps down and to the right."""
@@ -39,8 +42,8 @@ def shifted(images: Tensor, down: int, right: int) -> Tensor:
 
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns `shift_accuracy_<pixels>` and `shift_consistency_<pixels>` (fractions); 00 is the image in place."""
-    images, labels = named.first(module, "test", IMAGES)
+    """Returns `shift_accuracy_<pixels>` and `shift_consistency_<pixels>` (fractions); 00 is the unshifted image."""
+    images, labels = first_images(module, "test", IMAGES)
     still = decide(task, images)
     found = {"shift_accuracy_00": share(still == labels)}
     for distance in distances(images.shape[-1]):

@@ -1,18 +1,20 @@
-"""Texture against shape: whose class does a model see in an image with the shape of one and the texture of another?
+"""Texture against shape: which class does a model predict if shape and texture come from images of two classes?
 
-An image is cut into patches. Its shape here is the mean colour of each patch, in place; its texture is what the pixels
-of a patch differ from that mean, patches in another order. Shape of one test image plus texture of another one, of
-another class, is an image with two classes. As in Geirhos et al. (ImageNet-trained CNNs are biased towards texture,
-ICLR 2019), `shape_share` is the fraction of decisions for the class of the shape among those for one of the two
-classes. That shuffling patches keeps texture and loses shape is Brendel and Bethge's (BagNets, ICLR 2019), and Oliva,
-Torralba and Schyns (Hybrid images, SIGGRAPH 2006) add low frequencies of one image to high ones of another.
+An image is cut into patches. Its shape is defined as the mean colour of each patch, in place. Its texture is defined as
+the differences of the pixels from that mean, with the patches in random order. The shape of one test image plus the
+texture of a test image of another class gives an image with two classes. As in Geirhos et al. (ImageNet-trained CNNs
+are biased towards texture, ICLR 2019), `shape_share` is the fraction of predictions of the shape's class among the
+predictions of one of the two classes. Brendel and Bethge (BagNets, ICLR 2019) shuffle patches to keep texture and lose
+shape; Oliva, Torralba and Schyns (Hybrid images, SIGGRAPH 2006) add low frequencies of one image to high frequencies of
+another.
 
-Deviation: no style transfer as in Geirhos et al., which needs a trained network and objects on a white background;
-    patch means split an image without one, and all models see the same images.
-Limits: the share depends on the patch (about as many pixels a side as there are patches a side) and on the contrast of
-    the data, so it compares models on the same images and says nothing alone: how well a model reads each cue by itself
-    stands beside it. Shape includes colours. Sums are clipped to what a pixel can be, which where the background is
-    black takes half of the texture. Digits hardly have a texture.
+Deviation: patch means instead of the style transfer of Geirhos et al., which needs a trained network and objects on a
+    white background; so all models see the same images.
+Limits: the share depends on the side of the patch (about the square root of the image's side) and on the contrast of
+the
+    data. So it compares models on the same images and has no meaning alone; read it together with the accuracy on each
+    cue by itself. Shape includes colours. Sums are clipped to the range of a pixel; on a black background this removes
+    half of the texture. Digits have almost no texture.
 
 Legend: N images, S their side, P the side of a patch [pixels], T patches, C channels.
 """
@@ -26,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
 from vision_repro.probes.decisions import IMAGES, decide, share
+from vision_repro.probes.images import first_images
 from vision_repro.probes.patch_shuffle import cut, join, orders, reordered
 
 GREY = 127.5
@@ -43,22 +45,22 @@ def patch_side(size: int) -> int:
 
 
 def check(model: nn.Module, image_size: int) -> None:
-    """Raises UserError for images whose patches would be of one pixel, without a texture."""
+    """Raises UserError for images whose patches would have one pixel and so no texture."""
     if patch_side(image_size) < 2:
         raise UserError(
-            f"--image_size={image_size} has no texture to take: expected an even side of at least 4 pixels."
+            f"--image_size={image_size} gives patches without texture: expected an even side of at least 4 pixels."
         )
 
 
 def partners(labels: Tensor) -> Tensor:
-    """Returns for each image the next one, in a circle, that has another class: int64 `[N]` of labels `[N]`.
+    """Returns the index of the next image (circularly) of another class, int64 `[N]`, for images with labels `[N]`.
 
     Raises:
-        UserError: if all images are of one class.
+        UserError: if all images have the same class.
     """
     classes: list[int] = labels.tolist()
     if len(set(classes)) < 2:
-        raise UserError("Texture against shape needs test images of two classes or more, and these have one.")
+        raise UserError("Texture against shape needs test images of at least two classes, but these have one.")
     count = len(classes)
     ahead = [
         next(step for step in range(1, count) if classes[(place + step) % count] != classes[place])
@@ -84,12 +86,13 @@ def pictures(patches: Tensor) -> Tensor:
 
 
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns `shape_share`, and `cue_share`, the fraction of the images that it is taken of, all fractions.
+    """Returns `shape_share`, `cue_share`, `shape_only_accuracy` and `texture_only_accuracy`, all fractions.
 
-    `shape_only_accuracy` is on patch means without texture, `texture_only_accuracy` on shuffled texture around grey.
-    `shape_share` is missing where no image is given one of its two classes.
+    `cue_share` is the fraction of images for which one of their two classes is predicted; `shape_share` is missing if
+    there are none. `shape_only_accuracy` is on patch means without texture, `texture_only_accuracy` on shuffled texture
+    around grey.
     """
-    images, labels = named.first(module, "test", IMAGES)
+    images, labels = first_images(module, "test", IMAGES)
     other = partners(labels)
     shape, texture = parts(images)
     decided = decide(task, pictures(shape + texture[other]))

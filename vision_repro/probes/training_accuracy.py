@@ -1,10 +1,10 @@
-"""Training accuracy and loss of the tested weights: is a deep net's error one of optimisation (ResNet, section 4.1)?
+"""Training accuracy and loss of the tested weights: does a deep network fail to optimise (ResNet, section 4.1)?
 
-On the first 5000 training images as they are, not augmented, all layers in evaluation. The loss is the cross-entropy
-of the logits [nats], whatever the run was trained with: without auxiliary classifiers, label mixing and penalties.
+Measured on the first 5000 training images without augmentation, in eval mode. The loss is the cross-entropy of the
+logits [nats], whatever loss the run was trained with: without auxiliary classifiers, label mixing and penalties.
 
-Deviation: one measurement after training, where the paper's Figures 4 and 6 draw the training error of the batches
-while they are learnt from, augmented.
+Deviation: one measurement after training instead of the error on augmented training batches over time (Figures 4 and
+6); a single number of the tested weights is compared.
 Legend: N images.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from vision_repro.config import UserError
-from vision_repro.probes import named
+from vision_repro.probes.images import first_images
 from vision_repro.tasks.classifier import Classifier
 
 IMAGES = 5000
@@ -25,20 +25,20 @@ PART = 250
 
 
 def measure_start(task: Any, module: Any) -> dict[str, tuple[float, str]]:
-    """Returns nothing: there is nothing to measure yet, but time to refuse.
+    """Returns nothing: only checks, before training, that the run can be measured.
 
     Raises:
-        UserError: if the run learns no classes.
+        UserError: if the run does not learn classes.
     """
     if not isinstance(task, Classifier):
-        raise UserError("--probes=training_accuracy counts right classes: expected --objective=supervised.")
+        raise UserError("--probes=training_accuracy needs class predictions: expected --objective=supervised.")
     return {}
 
 
 @torch.inference_mode()
 def measure_task(task: Any, module: Any) -> dict[str, tuple[float, str]]:
     """Returns `train_accuracy` (fraction) and `final_train_loss` (nats, mean over the images)."""
-    batch = named.first(module, "train", IMAGES)
+    batch = first_images(module, "train", IMAGES)
     count = len(batch.labels)
     correct = torch.zeros((), dtype=torch.int64)
     loss = torch.zeros((), dtype=torch.float64)

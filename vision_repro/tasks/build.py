@@ -1,4 +1,4 @@
-"""The task of a run: what it learns, around an architecture."""
+"""Builds the task of a run: its training objective around an architecture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vision_repro.tasks.task import Task
 
 
 def build(config: RunConfig, model: Any, settings: dict[str, Any]) -> Task:
-    """Returns the task that learns what `config.objective` names."""
+    """Returns the task for `config.objective`."""
     if config.objective == "supervised":
         return Classifier(model, loss=config.loss, **settings)
     if config.objective == "mae":

@@ -19,9 +19,9 @@ from vision_repro.tasks.task import Task
 
 
 def objective(output: Tensor | WithAuxiliary, batch: Mixed, loss: str = "softmax") -> Tensor:
-    """Returns the mean loss of logits `[B, K]`; auxiliary classifiers add theirs, weighted (GoogLeNet, section 5).
+    """Returns the mean loss of logits `[B, K]`, plus the weighted loss of auxiliary classifiers (GoogLeNet, section 5).
 
-    `loss` is "softmax" (cross-entropy) or "hinge"; penalties on the weights are not in it (`Task.add_train_loss`).
+    `loss` is "softmax" (cross-entropy) or "hinge". Penalties on the weights are added later (`Task.add_train_loss`).
     """
     measure = LOSSES[loss]
     if isinstance(output, WithAuxiliary):
@@ -31,15 +31,16 @@ def objective(output: Tensor | WithAuxiliary, batch: Mixed, loss: str = "softmax
 
 
 class Classifier(Task):
-    """Softmax cross-entropy, or hinge loss, around `model`; accuracy as counts added over all ranks, divided once.
+    """Trains `model` with softmax cross-entropy or hinge loss.
 
-    The model maps `[B, C, H, W]` to logits `[B, K]`, or in training to `WithAuxiliary`.
+    The model maps `[B, C, H, W]` to logits `[B, K]`, or in training to `WithAuxiliary`. Accuracy is computed from
+    counts that are summed over all ranks and divided once.
 
     Deviation: softmax instead of the sigmoid cross-entropy of ViT's pre-training; the images here carry one label.
     """
 
     def __init__(self, *arguments: Any, loss: str = "softmax", **settings: Any) -> None:
-        """Takes what `Task` takes, and the `loss`: "softmax" or "hinge"."""
+        """Takes the arguments of `Task`, and `loss`: "softmax" or "hinge"."""
         super().__init__(*arguments, **settings)
         self.loss = loss
         self.counts = torch.zeros(2, dtype=torch.float64)
@@ -52,8 +53,8 @@ class Classifier(Task):
     def predict(self, images: Tensor) -> Tensor:
         """Returns the class int64 `[B]` of uint8 images `[B, C, H, W]`, or `[B, V, C, H, W]` with V views of each.
 
-        Of several views the softmax outputs are averaged (AlexNet, section 4.1); with the hinge loss, whose scores are
-        no logarithms of probabilities, the scores themselves.
+        The softmax outputs of several views are averaged (AlexNet, section 4.1). With the hinge loss the scores are
+        averaged instead, because they are not logarithms of probabilities.
         """
         if images.ndim == 4:
             found: Tensor = self(images).argmax(1)
@@ -63,7 +64,7 @@ class Classifier(Task):
         return scores.view(*images.shape[:2], -1).mean(1).argmax(1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Returns the mean loss of an augmented batch, with the penalties on the weights."""
+        """Returns the mean loss of an augmented batch plus the penalties on the weights."""
         mixed = training_batch(batch, self.augmentation) if self.augmentation != "none" else Mixed(*batch)
         return self.add_train_loss(objective(self(mixed.images), mixed, self.loss))
 
@@ -78,26 +79,26 @@ class Classifier(Task):
         self.counts = self.counters(2)
 
     def on_test_epoch_start(self) -> None:
-        """Starts the counts of `test` at 0, and its predictions at none."""
+        """Starts the counts of `test` at 0 with no predictions."""
         self.counts, self.tested = self.counters(2), []
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Adds the batch's correct and seen images to the counts."""
+        """Adds the correct images and all images of the batch to the counts."""
         self._count(batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Adds the batch's correct and seen images to the counts, and keeps its predictions."""
+        """Adds the correct images and all images of the batch to the counts, and keeps the predictions."""
         self.tested.append(torch.stack((self._count(batch), batch.labels), 1))
 
     def predictions(self) -> Tensor:
-        """Returns the predicted and the given class of each image this rank has tested, int64 `[N, 2]` on the CPU."""
+        """Returns the predicted class and the label of each image of this rank, int64 `[N, 2]` on the CPU."""
         return torch.cat(self.tested).cpu()
 
     def accuracy(self, expected: int) -> float:
         """Returns top-1 accuracy (fraction in [0, 1]) over all ranks, after a validation or test pass.
 
         Raises:
-            RuntimeError: if the pass did not see each of the `expected` images once.
+            RuntimeError: if the number of images in the pass is not `expected`.
         """
         counts: Any = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         correct, seen = (int(value) for value in counts.tolist())
@@ -106,7 +107,7 @@ class Classifier(Task):
         return correct / seen
 
     def validated(self, expected: int) -> dict[str, float]:
-        """Returns the accuracy on `val`, as `accuracy`."""
+        """Returns the accuracy on `val`, computed by `accuracy`."""
         return {"val_accuracy": self.accuracy(expected)}
 
     def score(self, values: dict[str, float]) -> float:

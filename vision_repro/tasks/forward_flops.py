@@ -1,10 +1,10 @@
-"""Forward FLOPs of what a run learns: of the architecture, or of all that a self-supervised objective computes.
+"""Forward FLOPs of a training step per image: of the architecture, or of a whole self-supervised objective.
 
-A masked autoencoder's encoder sees only the patches that are left, and its decoder is counted; predictors are too. Each
-count is checked against torch's own counter, which shares no code with the accountant.
+The encoder of a masked autoencoder gets only the visible patches; decoders and predictors are counted. Each count is
+checked against torch's counter, which shares no code with `accounting`.
 
-Deviation: auxiliary classifiers, which only take part in training, are not counted: ViT's Table 6, whose convention
-(3 x forward) this is, has none.
+Deviation: auxiliary classifiers, which are used only in training, are not counted; the convention (3 x forward) is that
+of ViT's Table 6, whose models have none.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BOOK_NAME = "flops.json"
 
 @dataclass(frozen=True)
 class Forward:
-    """FLOPs of one image in the forward pass of a training step: by the accountant, and by torch's counter."""
+    """Forward FLOPs of a training step per image: `counted` by `accounting`, and `measured` by torch's counter."""
 
     counted: int
     measured: int
 
 
 def forward_flops(config: RunConfig, classes: int = 1000) -> int:
-    """Returns the FLOPs of one image in the forward pass of a training step of `config`, by the accountant."""
+    """Returns the FLOPs of one image in the forward pass of a training step of `config`, counted by `accounting`."""
     if config.objective == "supervised":
         return FLOPS_PER_MAC * counted(config.model, config.image_size, classes).macs()
     return _objective_flops(config.objective, config.model, config.image_size, config.corrupted)
@@ -54,7 +54,7 @@ def _objective_flops(objective: str, model: str, image_size: int, corrupted: flo
 
 
 def measured_flops(config: RunConfig, classes: int = 1000) -> int:
-    """Returns the same FLOPs as torch's `FlopCounterMode` finds them in one forward pass, without storage."""
+    """Returns the same FLOPs measured by torch's `FlopCounterMode` in one forward pass on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
     run = _pass(config, classes)
@@ -64,9 +64,9 @@ def measured_flops(config: RunConfig, classes: int = 1000) -> int:
 
 
 def _pass(config: RunConfig, classes: int) -> Callable[[], Any]:
-    """Returns what does a forward pass of one image on the meta device, where shapes exist and numbers do not.
+    """Returns a function that does a forward pass of one image on the meta device, where tensors have no values.
 
-    With explicit attention, since either counter may miss fused kernels, which ones depending on torch's version.
+    It uses explicit attention, because both counters may miss fused kernels, depending on torch's version.
     """
     import torch
 
@@ -91,9 +91,9 @@ def _pass(config: RunConfig, classes: int) -> Callable[[], Any]:
 
 
 def checked(config: RunConfig, classes: int, folder: Path) -> Forward:
-    """Returns both counts, from the book in `folder` where a run of the same model has left them.
+    """Returns both counts, from the file in `folder` if an earlier run of the same model has written them there.
 
-    Processes that write at the same time may lose an entry, which is then counted again, to the same number.
+    If two processes write at the same time, an entry may be lost; it is then counted again, with the same result.
     """
     file = folder / BOOK_NAME
     share = f" | {config.corrupted:g}" if config.objective != "supervised" else ""

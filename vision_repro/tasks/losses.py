@@ -20,12 +20,12 @@ def hinge(logits: Tensor, labels: Tensor) -> Tensor:
     `multi_margin_loss` divides this by K.
     """
     right = logits.gather(1, labels[:, None])
-    # the class itself, which the sum leaves out, adds max(0, margin)
+    # the clamped sum includes j = y, which adds max(0, margin)
     return (logits - right + MARGIN).clamp(min=0).sum(1) - MARGIN
 
 
 def mixed_hinge(logits: Tensor, batch: Mixed) -> Tensor:
-    """Returns the mean hinge loss; of a mixed image, that of both labels by their weights (as MixUp's code does)."""
+    """Returns the mean hinge loss; a mixed image has the losses of both labels by their weights (MixUp's code)."""
     first = hinge(logits, batch.labels)
     if batch.other is None or batch.weight is None:
         return first.mean()

@@ -1,4 +1,4 @@
-"""What the objectives on masked patches share: a ViT, masks by the position of an image, and the loss on `val`.
+"""The base of objectives on masked patches: a ViT, masks from the position of an image, and the loss on `val`.
 
 Legend: B images of H x H pixels, N patches of P x P pixels, M of them corrupted, D features.
 """
@@ -23,20 +23,20 @@ from vision_repro.tasks.task import Task
 class MaskedPatches(Task):
     """Learns from the patches of unlabelled images; labels are never read.
 
-    A subclass adds `draw`, `losses` and `pictured`, and where it has more than a loss to tell of `val`, `numbers`,
-    `counted` and `read`. The mask of an image is a function of the seed and of its position, in the stream of training
-    images or in `val`; so training and `val_loss` are the same on one process and on many.
+    A subclass defines `draw`, `losses` and `pictured`; to report more than a loss on `val`, it also defines `numbers`,
+    `counted` and `read`. The mask of an image depends on the seed and on the position of the image in the stream of
+    training images or in `val`. So training and `val_loss` are the same on one process and on many.
     """
 
     model: ViT
     numbers = 0
-    """How many numbers are added up over `val` beside the loss and the images."""
+    """How many numbers are summed over `val` in addition to the loss and the number of images."""
 
     def __init__(self, model: nn.Module, *, seed: int = 0, **settings: Any) -> None:
-        """Takes a ViT, the seed of the masks, and what `Task` takes.
+        """Takes a ViT, the seed of the masks, and the arguments of `Task`.
 
         Raises:
-            UserError: for another architecture, or a hybrid, whose tokens see more than their own patch.
+            UserError: for another architecture, or for a hybrid, whose tokens depend on more than their own patch.
         """
         super().__init__(_vit(model), **settings)
         self.seed = seed
@@ -45,35 +45,35 @@ class MaskedPatches(Task):
         self.seen = 0  # images of `val`, by this rank
         self.counts = torch.zeros(2, dtype=torch.float64)
         for part in (self.model.get_classifier(), self.model.pre_logits):
-            part.requires_grad_(False)  # no loss here reaches them, and plain DDP waits for every gradient
+            part.requires_grad_(False)  # the loss does not depend on them, and plain DDP waits for every gradient
 
     def draw(self, seed: int, which: int, positions: Tensor) -> Any:
-        """Returns what is masked of the images at `positions` int64 `[B]` of the pass `which` (see `masking`)."""
+        """Returns the masks of the images at `positions` int64 `[B]` of the pass `which` (see `masking`)."""
         raise NotImplementedError
 
     def losses(self, images: Tensor, drawn: Any) -> tuple[Tensor, Any]:
-        """Returns the loss of each image `[B]`, the mean over its corrupted patches, and what `counted` counts.
+        """Returns the loss of each image `[B]`, the mean over its corrupted patches, and the input of `counted`.
 
         `images` `[B, 3, H, H]` are uint8 or float in [0, 255].
         """
         raise NotImplementedError
 
     def pictured(self, images: Tensor, drawn: Any) -> Reconstruction:
-        """Returns pictures of uint8 images `[B, 3, H, H]`."""
+        """Returns the pictures of uint8 images `[B, 3, H, H]`: original, masked and predicted."""
         raise NotImplementedError
 
     def counted(self, details: Any) -> Tensor:
-        """Returns the `numbers` of a batch that are added up over `val`, float64."""
+        """Returns the `numbers` of a batch that are summed over `val`, float64."""
         raise NotImplementedError
 
     def read(self, sums: Tensor, images: int) -> dict[str, float]:
-        """Returns the values of the added up `numbers` of all `images` of `val`."""
+        """Returns metrics from the `numbers` summed over all `images` of `val`."""
         return {}
 
     def positions(self, before: int, count: int) -> Tensor:
-        """Returns the positions int64 `[B]` of the next `count` images of this rank, which has had some `before`.
+        """Returns the positions int64 `[B]` of the next `count` images of this rank, after `before` earlier ones.
 
-        Every rank has every world-th image, in training (`data.stream.Share`) as in evaluation.
+        Each rank gets every world-th image, both in training (`files.stream.Share`) and in evaluation.
         """
         world = self.trainer.world_size if self._trainer else 1
         start = self.global_rank + world * before
@@ -101,10 +101,10 @@ class MaskedPatches(Task):
             self.counts[2:] += self.counted(details).to(self.counts)
 
     def validated(self, expected: int) -> dict[str, float]:
-        """Returns `val_loss`, the mean over all images of `val`, and what else the objective tells.
+        """Returns `val_loss`, the mean over all images of `val`, and the other metrics of the objective.
 
         Raises:
-            RuntimeError: if the pass did not see each of the `expected` images once.
+            RuntimeError: if the number of images in the pass is not `expected`.
         """
         counts: Any = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         images = round(float(counts[1]))
@@ -118,14 +118,14 @@ class MaskedPatches(Task):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, seed: int = 0) -> Reconstruction:
-        """Returns pictures of uint8 images `[B, 3, H, H]`: as they are, corrupted, and with the predictions.
+        """Returns pictures of uint8 images `[B, 3, H, H]`: original, corrupted, and with the predictions.
 
-        The masks are a function of `seed` and of an image's place among the B.
+        The mask of an image depends on `seed` and on its index among the B.
         """
         training = self.training
         self.eval()
         try:
-            places = torch.arange(len(images), device=self.device)  # every rank has all of them
+            places = torch.arange(len(images), device=self.device)  # every rank has all images
             return self.pictured(images.to(self.device), self.draw(seed, PICTURE, places))
         finally:
             self.train(training)
@@ -134,12 +134,12 @@ class MaskedPatches(Task):
 def _vit(model: nn.Module) -> ViT:
     if not isinstance(model, ViT):
         raise UserError(
-            f"--objective: patches are masked of a ViT, and the model is a {type(model).__name__}: "
-            "expected one such as vit-64x4/4."
+            f"--objective: masking patches needs a ViT, but the model is a {type(model).__name__}: "
+            "expected a model such as vit-64x4/4."
         )
     if not isinstance(model.patch_embed, PatchEmbed):
         raise UserError(
-            "--objective: a mask hides nothing from the tokens of a hybrid, which see beyond their own patch: "
+            "--objective: masking does not hide a patch from a hybrid, whose tokens depend on neighbouring patches: "
             "expected a ViT such as vit-64x4/4."
         )
     return model

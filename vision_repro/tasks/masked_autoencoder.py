@@ -1,11 +1,12 @@
-"""Masked autoencoder (MAE, He et al. 2021, arXiv 2111.06377): beyond the ViT paper, beside its masked patches.
+"""Masked autoencoder (MAE, He et al. 2021, arXiv 2111.06377), to compare with the masked patches of the ViT paper.
 
-Three quarters of the patches are left out, the encoder works on those that stay, and a light decoder predicts the
-pixels of the others, each patch with mean 0 and variance 1. From `facebookresearch/mae`, `models_mae.py`: 2-D sine and
-cosine positions in the decoder, to which the class token goes too, and how weights are drawn there.
+The encoder gets a quarter of the patches, and a light decoder predicts the pixels of the others; the pixels of each
+patch are normalised to mean 0 and variance 1. From `facebookresearch/mae`, `models_mae.py`: the decoder has 2-D sine
+and cosine positions, gets the class token too, and its weights are initialised as there.
 
-Deviation: the encoder is a ViT of this suite, with its learned positions instead of fixed ones, so that it can be
-compared with the ViT paper's objective; and AdamW's second beta is 0.999 instead of 0.95.
+Deviation: learned positions in the encoder instead of fixed ones; the encoder is a ViT of this suite, so that it can be
+compared with the ViT paper's objective.
+Deviation: 0.999 for AdamW's second beta instead of 0.95; all objectives of this suite use one optimizer.
 
 Legend: B images of H x H pixels, N patches of P x P pixels, K of them kept and M masked, D features, W of the decoder.
 """
@@ -34,17 +35,17 @@ PUBLISHED_DEPTH = 12
 
 
 class Parts(NamedTuple):
-    """Places int64 of the patches that the encoder sees `[B, K]`, and of those it does not `[B, M]`."""
+    """Indices int64 of the patches that the encoder gets `[B, K]`, and of the masked ones `[B, M]`."""
 
     kept: Tensor
     masked: Tensor
 
 
 def encode_kept(model: ViT, embeddings: Tensor, kept: Tensor) -> Tensor:
-    """Returns tokens `[B, K, D]`, or with a class token before them `[B, K + 1, D]`, after the last norm.
+    """Returns tokens `[B, K, D]`, or `[B, K + 1, D]` with a class token first, after the last norm.
 
-    Of patch embeddings `[B, N, D]` those in the places `kept` int64 `[B, K]` go through the blocks, with the position
-    embeddings of their places.
+    Selects from the patch embeddings `[B, N, D]` those with indices `kept` int64 `[B, K]`, and passes them with their
+    position embeddings through the blocks.
     """
     prefix: int = model.num_prefix_tokens
     tokens = model._pos_embed(embeddings)
@@ -56,8 +57,9 @@ def encode_kept(model: ViT, embeddings: Tensor, kept: Tensor) -> Tensor:
 
 
 def sines(grid: int, width: int, prefix: int) -> Tensor:
-    """Returns position embeddings `[1, prefix + G^2, W]`, 0 for the prefix tokens: half of W for the column of a patch,
-    half for its row, each sines and then cosines (MAE, `util/pos_embed.py`).
+    """Returns position embeddings `[1, prefix + G^2, W]` (MAE, `util/pos_embed.py`).
+
+    Half of W encodes the column of a patch and half its row, each with sines and then cosines; prefix tokens have 0.
     """
     rates = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(grid, dtype=torch.float64)[:, None] * rates
@@ -68,10 +70,11 @@ def sines(grid: int, width: int, prefix: int) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Blocks over all N places that predict the pixels of the masked ones.
+    """Predicts the pixels of the masked patches with blocks over all N patches.
 
-    8 blocks of width 512 as published, for encoders of at least 12 blocks.
-    Deviation: a third of the blocks of a smaller encoder, at most 2 / 3 of its width, so that it stays light.
+    It has 8 blocks of width 512, as published, for encoders of at least 12 blocks.
+    Deviation: for a smaller encoder a third of its blocks and at most 2 / 3 of its width, instead of 8 blocks of width
+    512, so that the decoder stays light.
     """
 
     places: Tensor
@@ -94,11 +97,11 @@ class Decoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, parts: Parts) -> Tensor:
-        """Returns predictions `[B, M, 3 P^2]` for tokens of the encoder `[B, K, D]`, or `[B, K + 1, D]`."""
+        """Returns predictions `[B, M, 3 P^2]`, given tokens of the encoder `[B, K, D]` or `[B, K + 1, D]`."""
         tokens = self.embed(tokens)
         prefix = tokens.shape[1] - parts.kept.shape[1]
         masks = self.mask_token.to(tokens.dtype).expand(*parts.masked.shape, -1)
-        # kept and masked patches together are all of them: put each at its place again
+        # kept and masked patches together are all patches: restore the order of the image
         back = torch.cat((parts.kept, parts.masked), 1).argsort(1)
         patches = pick(torch.cat((tokens[:, prefix:], masks), 1), back)
         tokens = self.blocks(torch.cat((tokens[:, :prefix], patches), 1) + self.places)
@@ -110,10 +113,11 @@ class MaskedAutoencoder(MaskedPatches):
     """Predicts the pixels of masked patches from the others."""
 
     def __init__(self, model: nn.Module, *, masked: float = 0.75, **settings: Any) -> None:
-        """Takes a ViT, the share of masked patches, and what `MaskedPatches` takes.
+        """Takes a ViT, the share of masked patches, and the arguments of `MaskedPatches`.
 
         Raises:
-            UserError: if the model is no ViT, or has positions that cannot be left out, or too few patches.
+            UserError: if the model is not a ViT, needs the positions of all patches in each layer, or has too few
+                patches.
         """
         super().__init__(model, **settings)
         _check_positions(self.model)
@@ -132,21 +136,21 @@ class MaskedAutoencoder(MaskedPatches):
         return Parts(order[:, self.masked :], order[:, : self.masked])
 
     def predict(self, images: Tensor, drawn: Parts) -> Tensor:
-        """Returns the normalised pixels predicted of the masked patches, `[B, M, 3 P^2]`."""
+        """Returns the predicted normalised pixels of the masked patches, `[B, M, 3 P^2]`."""
         embeddings = self.model.patch_embed(self.normalise(images))
         predicted: Tensor = self.decoder(encode_kept(self.model, embeddings, drawn.kept), drawn)
         return predicted
 
     def losses(self, images: Tensor, drawn: Parts) -> tuple[Tensor, None]:
-        """Returns the mean squared error `[B]` over the masked patches of each image; a constant grey has about 1."""
+        """Returns the mean squared error `[B]` over the masked patches of each image; predicting grey gives about 1."""
         patches = pick(to_patches(images, self.side), drawn.masked).to(torch.float32) / 255
         errors = (self.predict(images, drawn).float() - normalised(patches)).square()
         return errors.mean((1, 2)), None
 
     def pictured(self, images: Tensor, drawn: Parts) -> Reconstruction:
-        """Returns the images, what is kept of them, and the images with what is predicted of the rest.
+        """Returns the images, their visible patches, and the images with predictions in place of the masked patches.
 
-        Predictions have mean 0 and variance 1; they are shown with those of the true patches.
+        Predictions have mean 0 and variance 1; the pictures show them with the mean and variance of the true patches.
         """
         patches = to_patches(images, self.side).to(torch.float32) / 255
         predicted = restored(self.predict(images, drawn).float(), pick(patches, drawn.masked))
@@ -161,11 +165,11 @@ class MaskedAutoencoder(MaskedPatches):
 def _check_positions(model: ViT) -> None:
     if model.positions is not None and model.positions.repeated:
         raise UserError(
-            "--objective=mae: the encoder sees some patches only, and -every and -shared add the positions of all of "
-            "them at every layer: expected a ViT without these options."
+            "--objective=mae: the encoder gets only some patches, but -every and -shared add the positions of all "
+            "patches at every layer: expected a ViT without these options."
         )
     if isinstance(model.blocks[0].attn, RelativeAttention):
         raise UserError(
-            "--objective=mae: the encoder sees some patches only, and -posrel counts the offsets of all of them: "
+            "--objective=mae: the encoder gets only some patches, but -posrel uses the offsets between all patches: "
             "expected a ViT without this option."
         )

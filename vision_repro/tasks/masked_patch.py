@@ -1,12 +1,13 @@
-"""Masked patch prediction (ViT, sections 4.6 and B.1.2), of which the authors released no code.
+"""Masked patch prediction (ViT, sections 4.6 and B.1.2). The authors released no code for it.
 
-Half of the patch embeddings are corrupted: 80 % of these become a learned mask embedding, 10 % another patch's, 10 %
-stay. Of every corrupted patch, and of no other, something is predicted from its token after the last norm: its mean
-colour in 512 classes, 4 x 4 colours, or its pixels (`patch_targets`).
+Half of the patch embeddings are corrupted: 80 % of these are replaced by a learned mask embedding, 10 % by the
+embedding of another patch, and 10 % stay. The target of every corrupted patch, and of no other, is predicted from its
+token after the last norm: its mean colour in 512 classes, 4 x 4 colours, or its pixels (`patch_targets`).
 
-Deviation: AdamW with the suite's weight decay; the paper says Adam and neither decay nor clipping.
-Unspecified in the paper: the first weights. The mask embedding starts as position embeddings do, the prediction as the
-classification head does, at zero.
+Deviation: AdamW with the suite's weight decay and clipping instead of Adam; the paper mentions neither decay nor
+clipping, and all objectives of this suite use one optimizer.
+Unspecified in the paper: the initial weights. Here the mask embedding is initialised as position embeddings are, and
+the predictor as the classification head is, with zeros.
 
 Legend: B images of H x H pixels, N patches, M of them corrupted, T tokens, D features, E predicted numbers.
 """
@@ -26,7 +27,7 @@ from vision_repro.tasks.reconstruction import GREY, Reconstruction, as_pictures,
 
 
 class Predicted(NamedTuple):
-    """Of the corrupted patches: what was predicted `[B, M, E]`, and the targets `[B, M, ...]`."""
+    """The predictions `[B, M, E]` and the targets `[B, M, ...]` of the corrupted patches."""
 
     outputs: Tensor
     targets: Tensor
@@ -38,10 +39,11 @@ class MaskedPatchPrediction(MaskedPatches):
     def __init__(
         self, model: nn.Module, *, target: str = "mean-colour", corrupted: float = 0.5, **settings: Any
     ) -> None:
-        """Takes a ViT, one of `patch_targets.KINDS`, the share of corrupted patches, and what `MaskedPatches` takes.
+        """Takes a ViT, one of `patch_targets.KINDS`, the share of corrupted patches and `MaskedPatches`' arguments.
 
         Raises:
-            UserError: if the model is no ViT, or its patches are too few or of a side that the target cannot have.
+            UserError: if the model is not a ViT, has too few patches, or has patches of a side that the target cannot
+                use.
         """
         super().__init__(model, **settings)
         self.target = patch_targets.target(target, self.side)
@@ -53,7 +55,7 @@ class MaskedPatchPrediction(MaskedPatches):
         self.numbers = 1 + patch_targets.COLOURS if isinstance(self.target, patch_targets.Colours) else 0
 
     def draw(self, seed: int, which: int, positions: Tensor) -> Corruption:
-        """Returns what becomes of the patches of the images at `positions` int64 `[B]`."""
+        """Returns the corruption of the patches of the images at `positions` int64 `[B]`."""
         return masking.corruption(seed, which, positions, self.patches, self.corrupted)
 
     def corrupt(self, embeddings: Tensor, drawn: Corruption) -> Tensor:
@@ -62,19 +64,19 @@ class MaskedPatchPrediction(MaskedPatches):
         return torch.where(drawn.masked[..., None], mask, pick(embeddings, drawn.source))
 
     def predict(self, images: Tensor, drawn: Corruption) -> Tensor:
-        """Returns what is predicted of the corrupted patches, `[B, M, E]`, from images `[B, 3, H, H]`."""
+        """Returns the predictions for the corrupted patches, `[B, M, E]`, from images `[B, 3, H, H]`."""
         embeddings = self.model.patch_embed(self.normalise(images))
         tokens = self.model.encode(self.corrupt(embeddings, drawn))
         outputs: Tensor = self.predictor(pick(tokens[:, self.model.num_prefix_tokens :], drawn.where))
         return outputs
 
     def losses(self, images: Tensor, drawn: Corruption) -> tuple[Tensor, Predicted]:
-        """Returns the mean loss `[B]` over the corrupted patches of each image, and what it is made of."""
+        """Returns the mean loss `[B]` over the corrupted patches of each image, and its predictions and targets."""
         found = Predicted(self.predict(images, drawn), pick(self.target.of(images), drawn.where))
         return self.target.losses(*found).mean(1), found
 
     def counted(self, details: Predicted) -> Tensor:
-        """Returns the sum of the images' shares of right classes, then how often each class is to be predicted."""
+        """Returns the sum over images of the share of right classes, then how often each class is a target."""
         assert isinstance(self.target, patch_targets.Colours)
         right = self.target.correct(*details).mean(1).sum()
         return torch.cat((right[None], torch.bincount(details.targets.flatten(), minlength=patch_targets.COLOURS)))
@@ -82,15 +84,15 @@ class MaskedPatchPrediction(MaskedPatches):
     def read(self, sums: Tensor, images: int) -> dict[str, float]:
         """Returns the share of right classes, and the entropy [nats] of the classes of all corrupted patches.
 
-        The entropy is the loss of the best prediction that looks at no pixel. Below it something was learned, if it is
-        by more than its tenth: so much can be had by copying the patches that stay.
+        The entropy is the loss of the best prediction that does not use the image. A model has learned something if its
+        loss is lower by more than a tenth of the entropy: copying the 10 % of patches that stay gains that much.
         """
         if not self.numbers:
             return {}
         return {"val_correct": float(sums[0]) / images, "val_entropy": patch_targets.entropy(sums[1:])}
 
     def pictured(self, images: Tensor, drawn: Corruption) -> Reconstruction:
-        """Returns the images, what the encoder was given of them, and the images with all M predictions."""
+        """Returns the images, the corrupted images that the encoder gets, and the images with all M predictions."""
         patches = patch_targets.to_patches(images, self.side).to(torch.float32) / 255
         given = pick(patches, drawn.source).masked_fill(drawn.masked[..., None], GREY)
         predicted = self.target.pixels(self.predict(images, drawn))

@@ -1,10 +1,10 @@
-"""What is predicted of a patch: colours in 512 classes, or its pixels (ViT, section B.1.2).
+"""The prediction targets of a patch: colours in 512 classes, or its pixels (ViT, section B.1.2).
 
-Targets are made of RGB as it was before normalisation and after augmentation, on the device, for a whole batch. Of
-uint8 images the classes are exact: a colour on the border of two bins is never put into the lower one by rounding.
+Targets are computed from RGB after augmentation and before normalisation, on the device, for a whole batch. For uint8
+images the classes are exact: rounding never puts a colour on the border of two bins into the lower one.
 
 Legend: B images of H x H pixels, G x G patches of P x P pixels (N = G^2, in raster order), C cells of a patch, M
-patches of which something is predicted, E numbers predicted of a patch.
+predicted patches, E predicted numbers per patch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from vision_repro.config import UserError, nearest
 
 BINS = 8
-"""Of a channel: 3 bits."""
+"""Bins per channel: 3 bits."""
 COLOURS = BINS**3
 KINDS = ("mean-colour", "downsized", "pixels")
 CELLS = 4
-"""Cells in a line of a downsized patch."""
+"""Number of cells along a side of a downsized patch."""
 EPSILON = 1e-6
 """Added to the variance of a patch (MAE, `models_mae.py`)."""
 
@@ -43,11 +43,11 @@ def to_images(patches: Tensor, side: int) -> Tensor:
 
 
 def colour_classes(images: Tensor, side: int, cells: int = 1) -> Tensor:
-    """Returns the colour int64 `[B, N, C]` of each of `cells` x `cells` cells of a patch, by its mean: 0 to 511.
+    """Returns the class int64 `[B, N, C]`, 0 to 511, of the mean colour of each of `cells` x `cells` cells of a patch.
 
     `images` are uint8 or float in [0, 255], `[B, 3, H, H]`. A class is 64 r + 8 g + b.
-    Unspecified in the paper: range, edges and order. Here bin i of a channel is [i / 8, (i + 1) / 8) of [0, 1], and 1
-    is in the last one.
+    Unspecified in the paper: range, edges and order of the bins. Here bin i of a channel is [i / 8, (i + 1) / 8) of
+    [0, 1], and the last bin includes 1.
     """
     batch, channels, height, width = images.shape
     part = side // cells
@@ -67,25 +67,25 @@ def colour_of(classes: Tensor) -> Tensor:
 
 
 def entropy(counts: Tensor) -> float:
-    """Returns the entropy [nats] of the distribution with these counts `[K]`; 0 without any."""
+    """Returns the entropy [nats] of the distribution with these counts `[K]`; 0 if all counts are 0."""
     shares = counts.double() / counts.sum().clamp(min=1)
     return -float(torch.special.xlogy(shares, shares).sum())
 
 
 @dataclass(frozen=True)
 class Colours:
-    """The colours of `cells` x `cells` cells of a patch of `side` pixels, one of 512 each.
+    """The colours of `cells` x `cells` cells of a patch of `side` pixels, each one of 512 classes.
 
-    Unspecified in the paper: how the 16 losses of a downsized patch are weighed. Here it is their mean.
+    Unspecified in the paper: how the 16 losses of a downsized patch are weighted. Here the mean is used.
     """
 
     side: int
     cells: int
-    start = 0.0  # what is predicted before training: the same logit of all colours
+    start = 0.0  # the prediction before training: the same logit for all colours
 
     @property
     def outputs(self) -> int:
-        """E: 512 logits of each cell."""
+        """E: 512 logits for each cell."""
         return COLOURS * self.cells**2
 
     def of(self, images: Tensor) -> Tensor:
@@ -98,11 +98,11 @@ class Colours:
         return F.cross_entropy(logits, targets.flatten(), reduction="none").view_as(targets).mean(-1)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns the fraction `[B, M]` of the cells of a patch whose colour is the likeliest one."""
+        """Returns the fraction `[B, M]` of the cells of a patch whose most likely colour is the target."""
         return (outputs.view(*targets.shape, COLOURS).argmax(-1) == targets).double().mean(-1)
 
     def pixels(self, outputs: Tensor) -> Tensor:
-        """Returns patches `[B, M, 3 P^2]` of the likeliest colours."""
+        """Returns patches `[B, M, 3 P^2]` of the most likely colours."""
         likeliest = outputs.view(*outputs.shape[:2], self.cells, self.cells, COLOURS).argmax(-1)
         part = self.side // self.cells
         colours = colour_of(likeliest).movedim(-1, 2)
@@ -113,8 +113,9 @@ class Colours:
 class Pixels:
     """All pixels of a patch of `side` pixels, in [0, 1].
 
-    Deviation: the mean over the numbers of a patch instead of L2's sum; a factor, which only clipping sees. Predictions
-    start at mid-grey instead of black.
+    Deviation: the mean over the numbers of a patch instead of the sum of L2; a constant factor, which affects only
+    gradient clipping.
+    Deviation: predictions start at mid-grey instead of black; the loss then starts lower.
     """
 
     side: int
@@ -122,7 +123,7 @@ class Pixels:
 
     @property
     def outputs(self) -> int:
-        """E: a number for each channel of each pixel."""
+        """E: one number for each channel of each pixel."""
         return 3 * self.side**2
 
     def of(self, images: Tensor) -> Tensor:
@@ -144,8 +145,8 @@ Target = Colours | Pixels
 def target(kind: str, side: int) -> Target:
     """Returns the target `kind` of patches of `side` pixels.
 
-    Deviation: patches of less than 4 pixels, which the small presets have, are not downsized but predicted pixel by
-    pixel, as 4 colours of a patch of 2 x 2.
+    Deviation: for patches of less than 4 pixels a side, one colour per pixel instead of 4 x 4 colours; the small
+    presets have patches of 2 x 2.
 
     Raises:
         UserError: for an unknown kind, or patches that do not divide into 4 x 4 cells.
@@ -157,17 +158,17 @@ def target(kind: str, side: int) -> Target:
     if kind != "downsized":
         raise UserError(f'--objective="{kind}" is unknown: expected one of {", ".join(KINDS)}.{nearest(kind, KINDS)}')
     if side > CELLS and side % CELLS:
-        raise UserError(f"--objective=downsized makes 4 x 4 of a patch: {side} pixels do not divide by 4.")
+        raise UserError(f"--objective=downsized divides a patch into 4 x 4 cells: {side} pixels do not divide by 4.")
     return Colours(side, min(side, CELLS))
 
 
 def normalised(patches: Tensor) -> Tensor:
-    """Returns patches `[B, N, E]` with mean 0 and variance 1 each (MAE, section 3): its `norm_pix_loss`."""
+    """Returns patches `[B, N, E]`, each normalised to mean 0 and variance 1 (MAE, section 3, `norm_pix_loss`)."""
     mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return (patches - mean) / (variance + EPSILON).sqrt()
 
 
 def restored(values: Tensor, patches: Tensor) -> Tensor:
-    """Returns `values` `[B, M, E]` with the mean and variance of the true patches: what `normalised` undoes."""
+    """Returns `values` `[B, M, E]` with the mean and variance of the true patches: the inverse of `normalised`."""
     mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return values * (variance + EPSILON).sqrt() + mean

@@ -1,4 +1,4 @@
-"""What an objective on masked patches shows a reader: images, what was left of them, and what was predicted.
+"""Pictures of an objective on masked patches: images, masked images, and predictions.
 
 Legend: B images of H x H pixels, N patches of P x P pixels, M of them corrupted.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from vision_repro.tasks.patch_targets import to_images
 
 GREY = 0.5
-"""What stands where nothing was left of a patch."""
+"""The grey of masked patches."""
 
 
 class Reconstruction(NamedTuple):
@@ -21,9 +21,9 @@ class Reconstruction(NamedTuple):
 
     images: Tensor
     masked: Tensor
-    """What the encoder was given: a masked patch is grey, one in whose place another stands shows that other."""
+    """The input of the encoder: masked patches are grey, and a replaced patch shows the one that replaces it."""
     predicted: Tensor
-    """The images with the corrupted patches replaced by what was predicted of them."""
+    """The images with predictions in place of the corrupted patches."""
 
 
 def as_pictures(patches: Tensor, side: int) -> Tensor:
@@ -32,5 +32,5 @@ def as_pictures(patches: Tensor, side: int) -> Tensor:
 
 
 def placed(patches: Tensor, where: Tensor, values: Tensor) -> Tensor:
-    """Returns patches `[B, N, 3 P^2]` with `values` `[B, M, 3 P^2]` in the places int64 `[B, M]`."""
+    """Returns patches `[B, N, 3 P^2]` with `values` `[B, M, 3 P^2]` at the indices `where` int64 `[B, M]`."""
     return patches.scatter(1, where[..., None].expand_as(values), values)

@@ -1,4 +1,4 @@
-"""What every objective shares: the optimizer, its schedule, penalties, clipping, and the loss of a learning curve."""
+"""The base of all objectives: optimizer, schedule, penalties, clipping, and the training loss of the learning curve."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vision_repro.augmentation.augment import normalise as to_plus_minus_one
 def learning_rate(step: int, total: int, warmup: int) -> float:
     """Returns the fraction of the peak rate at `step`: linear warm-up times cosine decay to 0.
 
-    Progress is counted from the end of the warm-up (ViT release, `vit_jax/utils.py`). Warm-up starts above 0, so that
-    no step of a short run is lost.
+    The cosine starts at the end of the warm-up (ViT release, `vit_jax/utils.py`). Warm-up starts above 0, so that a
+    short run loses no step.
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -27,9 +27,9 @@ def learning_rate(step: int, total: int, warmup: int) -> float:
 def decayed_and_kept(task: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Returns the weight matrices and kernels, which are decayed or penalised, and the other parameters.
 
-    Biases, norms and what a module names in `no_weight_decay` (class token, position embeddings, relative biases) are
-    not decayed (big_vision's convention, and Swin's; the ViT paper does not say which were in 2020). Frozen parameters
-    are in neither list.
+    Biases, norms and the parameters that a module names in `no_weight_decay` (class token, position embeddings,
+    relative biases) are not decayed. Frozen parameters are in neither list.
+    Unspecified in the paper (ViT): which parameters are decayed. Here the convention of big_vision and Swin is used.
     """
     named: Any = getattr(task, "no_weight_decay", set)
     spared = set(named())
@@ -52,8 +52,8 @@ def decay_groups(task: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def penalty(weights: Sequence[Tensor], l1: float, l2: float) -> Tensor:
     """Returns `l1` sum |W| + `l2` sum W^2 over the weights; with both, the elastic net (CNN slides).
 
-    The gradient of sum W^2 is 2 W: with plain SGD, `l2` does what a weight decay of 2 `l2` does. AdamW's decay does not
-    pass through its moments, and differs.
+    The gradient of sum W^2 is 2 W: with plain SGD, `l2` is equivalent to a weight decay of 2 `l2`. AdamW's decay
+    differs, because it does not pass through the moments.
     """
     parts = []
     if l1:
@@ -64,10 +64,10 @@ def penalty(weights: Sequence[Tensor], l1: float, l2: float) -> Tensor:
 
 
 class Task(LightningModule):
-    """An objective around an architecture `model`; a subclass adds `training_step`, `validated` and `score`.
+    """An objective around an architecture `model`; a subclass defines `training_step`, `validated` and `score`.
 
-    `validated(expected)` returns the values of one point of the learning curve, after a pass over `val` that must have
-    seen `expected` images on all ranks together; `score(values)` is higher where the weights are better.
+    `validated(expected)` returns the values of one point of the learning curve, after a pass over `val` of `expected`
+    images on all ranks together; `score(values)` is higher for better weights.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Task(LightningModule):
     ) -> None:
         """Takes an architecture for images `[B, C, H, W]`.
 
-        `warmup` is a fraction of `steps`, so that the shortest run still leaves it; `grad_clip` 0 is off; `normalise`
-        maps uint8 images, or float ones in [0, 255], to the input of the model; `optimizer` is "adamw" or "sgd"; `l1`
-        and `l2` are the factors of `penalty` in the loss of each step.
+        `warmup` is a fraction of `steps`, so that even a short run has steps after it; `grad_clip` 0 turns clipping
+        off; `normalise` maps images (uint8, or float in [0, 255]) to the input of the model; `optimizer` is "adamw" or
+        "sgd"; `l1` and `l2` are the factors of `penalty` in the loss of each step.
         """
         super().__init__()
         self.model = model
@@ -106,7 +106,7 @@ class Task(LightningModule):
         self.loss_sum = torch.zeros(())
 
     def no_weight_decay(self) -> set[str]:
-        """Returns the names of the parameters that are not decayed although they are matrices."""
+        """Returns the names of matrices that are not decayed."""
         named: Any = getattr(self.model, "no_weight_decay", set)
         return {f"model.{name}" for name in named()}
 
@@ -114,38 +114,38 @@ class Task(LightningModule):
         """Returns the values of one point of the learning curve over all ranks, after a pass over `val`.
 
         Raises:
-            RuntimeError: if the pass did not see each of the `expected` images once.
+            RuntimeError: if the number of images in the pass is not `expected`.
         """
         raise NotImplementedError
 
     def score(self, values: dict[str, float]) -> float:
-        """Returns what is higher for better weights, of the values of `validated`."""
+        """Returns a number that is higher for better weights, computed from the values of `validated`."""
         raise NotImplementedError
 
     def add_train_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` with the penalties on the weights, after adding it without them to `take_train_loss`'s sum.
+        """Returns `loss` plus the penalties on the weights, and adds `loss` without them to the sum of training losses.
 
-        So the curve shows the loss of the data, which can be compared between runs with different penalties. A rank's
-        share of a batch has the whole penalty, as losses are averaged over ranks and accumulated parts.
+        So the learning curve shows the loss without penalties, which is comparable between runs with different ones.
+        Each rank and each accumulated part adds the whole penalty, because losses are averaged over them.
         """
-        # A tensor, not a logged number: reading it here would stall the device at each step.
+        # Keep a tensor: reading its number here would stall the device at each step.
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach()
         return loss + penalty(decayed_and_kept(self)[0], self.l1, self.l2) if self.l1 or self.l2 else loss
 
     def take_train_loss(self) -> Tensor:
-        """Returns the sum of the training losses, without penalties, since the last call, and starts again at 0."""
+        """Returns the sum of the training losses without penalties since the last call, and resets it to 0."""
         total, self.loss_sum = self.loss_sum, torch.zeros((), device=self.device)
         return total
 
     def counters(self, *shape: int) -> Tensor:
-        """Returns zeros float64 of `shape` on this process's device, to count with."""
+        """Returns counters: zeros float64 of `shape` on this process's device."""
         return torch.zeros(shape, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer with warm-up and cosine decay by step.
 
-        Deviation: cosine decay for all models instead of linear decay on JFT and ImageNet-21k (ViT, Table 3); the runs
-        here are short and from scratch, as on ImageNet, where the paper uses cosine.
+        Deviation: cosine decay for all models instead of linear decay on JFT and ImageNet-21k (ViT, Table 3); runs here
+        are short and from scratch, as those on ImageNet, for which the paper uses cosine.
         """
         groups = decay_groups(self, self.weight_decay)
         optimizer: torch.optim.Optimizer
@@ -166,8 +166,7 @@ class Task(LightningModule):
     ) -> None:
         """Clips the global norm of the gradient (ViT, Table 3: at 1 on ImageNet).
 
-        Done here and not by the Trainer, which refuses clipping with a fused optimizer in bf16 although nothing is
-        scaled there.
+        The Trainer would refuse clipping with a fused optimizer in bf16, although gradients are not scaled in bf16.
         """
         if self.grad_clip:
             parameters = [item for group in optimizer.param_groups for item in group["params"]]

@@ -11,7 +11,7 @@ from lightning import Trainer
 from vision_repro.accounting import ledger
 from vision_repro.config import RunConfig
 from vision_repro.datasets import conventions
-from vision_repro.probes import named
+from vision_repro.probes import dispatch
 from vision_repro.probes.features import Frozen, in_order
 from vision_repro.probes.few_shot import draw_shots, few_shot_accuracy
 from vision_repro.store.arrays import Array
@@ -63,7 +63,7 @@ def check_shots(which: Sequence[Measurement], config: RunConfig, module: Any) ->
 def measure_start(which: Sequence[Measurement], task: Task, module: Any) -> dict[str, Metrics]:
     """Returns what the probes find that look at the weights before the first step, by probe."""
     names = [item.name for item in which if item.name not in (ACCURACY, FEW_SHOT)]
-    return {name: named.measure_start(name, task, module) for name in names}
+    return {name: dispatch.measure_initial_weights(name, task, module) for name in names}
 
 
 def measure(which: Measurement, at: Evaluation) -> tuple[Metrics, dict[str, Array]]:
@@ -79,9 +79,9 @@ def _probe(which: Measurement, at: Evaluation, views: str) -> Metrics:
     frozen = at.frozen(views)
     seconds = {} if (cost := ledger.read_cost(at.folder)) is None else {x: cost[f"{x}_seconds"] for x in PHASES}
     return {
-        **named.measure(which.name, at.task, at.module, frozen),
+        **dispatch.measure_weights(which.name, at.task, at.module, frozen),
         **at.start.get(which.name, {}),
-        **named.measure_meter(which.name, seconds),
+        **dispatch.measure_seconds(which.name, seconds),
     }
 
 

@@ -13,7 +13,7 @@ from vision_repro.accounting import ledger
 from vision_repro.config import RunConfig
 from vision_repro.models.layers.head import head_keys
 from vision_repro.models.weights import Loaded
-from vision_repro.probes import named
+from vision_repro.probes.images import first_images
 from vision_repro.store.atomic import write_atomic
 from vision_repro.store.runs import WEIGHTS, RunFolder
 from vision_repro.store.seals import digest
@@ -112,7 +112,7 @@ def pictures_of(task: Task, module: Any) -> bytes:
     """Returns an `.npz` file of the first test images, masked and predicted; nothing of a task that masks none."""
     if not isinstance(task, MaskedPatches):
         return b""
-    images = named.first_images(module, PICTURED)  # by all ranks together
+    images = first_images(module, "test", PICTURED).images  # by all ranks together
     found = task.reconstruct(images)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, image=found.images, masked=found.masked, prediction=found.predicted)

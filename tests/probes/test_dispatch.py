@@ -12,7 +12,7 @@ import torch
 from vision_repro import datasets, models
 from vision_repro.config import Launch, RunConfig, UserError, run_id
 from vision_repro.files.subset import take
-from vision_repro.probes import features, knn, linear, named
+from vision_repro.probes import dispatch, features, knn, linear
 from vision_repro.probes.attention_distance import mean_distances
 from vision_repro.store.runs import RunFolder
 from vision_repro.training import assemble, run
@@ -146,54 +146,21 @@ def test_what_cannot_be_measured_is_refused_at_once(values: dict[str, Any], word
 
 def test_an_unknown_probe_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match='Did you mean "attention_distance"'):
-        named.check(("attention_distanc",), torch.nn.Identity(), 8)
-    for name in ("named", "few_shot", "features", "ridge", "../config"):  # files here, or not, but no probes
+        dispatch.check(("attention_distanc",), torch.nn.Identity(), 8)
+    for name in ("dispatch", "images", "few_shot", "features", "ridge", "../config"):  # no probes
         with pytest.raises(UserError, match="unknown"):
-            named.find(name)
-    assert {"attention_distance", "knn", "linear"} <= set(named.names())
+            dispatch.find(name)
+    assert {"attention_distance", "knn", "linear"} <= set(dispatch.names())
 
 
 def test_a_model_without_attention_is_refused_before_anything_is_trained() -> None:
     with torch.device("meta"):
-        named.check(("attention_distance",), models.build("vit-32x2/2", image_size=8, classes=10), 8)
+        dispatch.check(("attention_distance",), models.build("vit-32x2/2", image_size=8, classes=10), 8)
         with pytest.raises(UserError, match="no attention"):
-            named.check(("attention_distance",), models.build("bit-r11x0.15", image_size=8, classes=10), 8)
+            dispatch.check(("attention_distance",), models.build("bit-r11x0.15", image_size=8, classes=10), 8)
 
 
 def test_several_devices_train_nothing_is_refused() -> None:
     given = replace(CONFIG, budget="none", weights="random")
     with pytest.raises(UserError, match="one device"):
         assemble.check_division(given, Launch(devices=2))
-
-
-class Shard:
-    """A data module of one of several ranks: every `world`-th image and label, in batches of 3."""
-
-    def __init__(self, images: torch.Tensor, rank: int, world: int) -> None:
-        self.images, self.rank, self.world = images, rank, world
-
-    def test_dataloader(self) -> Any:
-        from vision_repro.augmentation.batch import Batch
-
-        mine = self.images[self.rank :: self.world]
-        return (Batch(part, part[:, 0, 0, 0].long()) for part in mine.split(3))
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("count", [7, 10, 128])
-def test_every_rank_sees_the_first_images_in_order(monkeypatch: pytest.MonkeyPatch, world: int, count: int) -> None:
-    images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 2, 2)
-    shares: dict[int, list[torch.Tensor]] = {1: [], 4: []}  # by dimensions: of labels, of images
-
-    def note(found: list[Any], mine: torch.Tensor) -> None:
-        shares[mine.ndim].append(mine)
-        found[:] = shares[mine.ndim][:world] if len(shares[mine.ndim]) > world else [mine] * world
-
-    monkeypatch.setattr(torch.distributed, "all_gather_object", note)
-    for rank in range(world):
-        named.first(Shard(images, rank, world), "test", count)
-    for rank in range(world):
-        found = named.first(Shard(images, rank, world), "test", count)
-        assert torch.equal(found.images, images[:count])
-        assert torch.equal(found.labels, torch.arange(20)[:count])
-    assert torch.equal(named.first_images(Shard(images, 0, world), count), images[:count])
