@@ -5,8 +5,10 @@ question  Accuracy downstream, averaged over data sets, of ViTs, BiTs and hybrid
           for several lengths, over the FLOPs of that pre-training; and how many times the compute of a ViT a BiT needs
           for the same accuracy.
 command   make exp-compute-accuracy [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 6 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU;
-          paper tens of thousands of GPU-hours (`ARGS=--dry-run`)
+cost      smoke seconds; cpu about 8 minutes and cifar about half an hour on two cores; gpu about an hour on one GPU
+          after data_scaling, else two; paper tens of thousands of GPU-hours (`ARGS=--dry-run`)
+shared    The longest pre-training at `cifar` and `gpu`, and the middle one at `cpu`, is that of data_scaling with all
+          training images, for the models that it has: five of eight, at `cifar` three. They are trained once.
 expected  The paper: ViTs need 2 to 4 times less compute than BiTs, hybrids are ahead of ViTs at small compute only, and
           nothing saturates. That is for 50 exaFLOPs and more, on 300 million images; at `cpu` and `cifar` it is open.
 
@@ -22,60 +24,40 @@ Deviation: at `cifar` the probe sees 5,000 images of CIFAR-10, 270 of Pets and 6
     12 classes have; with full copies more classes share them.
 Deviation: `paper` pre-trains on ImageNet-21k for 30 and 90 epochs (JFT is not public) and fine-tunes with Table 4's
     steps at one rate, 0.03, where the paper chooses among four.
+Deviation: the weights that are measured are the best on `val` of their pre-training, as in data_scaling, while compute
+    is that of the whole pre-training; rates were searched at one length, and serve all.
 Deviation: small networks; compute is what the run's own accountant counts, a multiply-add as 2 FLOPs (as in Table 6).
 Equality of hybrids and ViTs is judged within 1.5 points.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis.claims import Claim, Verdict
-from vision_repro.analysis.judges.compute import (
-    LARGE,
-    SMALL,
-    ahead_in,
-    equal_in,
-    more_accurate,
-    needs_less,
-    still_rising,
-    their_gap,
-    their_ratios,
-)
+from vision_repro.analysis.claims import Claim, Judgement, Verdict
+from vision_repro.analysis.judges import compute as judges
 from vision_repro.analysis.table import Table
 from vision_repro.cli import main
-from vision_repro.config import RunConfig, UserError
+from vision_repro.config import RunConfig, Scalar
 from vision_repro.experiment import Experiment, Preset
 from vision_repro.models.families import family
+from vision_repro.presets import bases, captions, scales
+from vision_repro.presets.stages import parse, pre_train, starts
 
 SOURCE = "ViT, section 4.4, Figure 5"
 MARGIN = 0.015
-# Peak learning rates of pre-training by data set, then by model or else by family: those that the searches on `val` of
-# the experiment data_scaling found (sweeps/data_scaling_lr_*.yaml); a family has the rate of its largest model there,
-# or the ViTs' where no hybrid was searched. ImageNet-21k: ViT, Table 3.
-LEARNING_RATES: dict[str, dict[str, float]] = {
-    "digits": {"vit": 0.003, "vit-32x4/2": 0.01, "bit": 0.003, "bit-r11x0.15": 0.01, "hybrid": 0.001},
-    "cifar10": {"vit": 0.001, "bit": 0.003, "hybrid": 0.001},
-    "imagenet21k": {"vit": 0.001, "bit": 0.001, "hybrid": 0.001},
+UPSTREAM = {
+    "smoke": replace(bases.DIGITS, train_size=40, global_batch=8, evaluations=1),
+    "cpu": bases.DIGITS,
+    "cifar": bases.CIFAR,
+    "gpu": bases.CIFAR_GPU,
+    "paper": replace(bases.IMAGENET21K, weight_decay=0.03, select="last"),
 }
-UNTUNED = 1e-3
-# What pre-training has of its own, as fields of the config, by preset; `evaluations` is the most there may be.
-_CIFAR_UPSTREAM = {"train_size": 49_000, "image_size": 32, "augmentation": "crop-flip"}
-UPSTREAM: dict[str, dict[str, Any]] = {
-    "smoke": {"train_size": 40, "image_size": 8, "global_batch": 8, "augmentation": "none", "evaluations": 1},
-    "cpu": {"train_size": 1200, "image_size": 8, "global_batch": 64, "augmentation": "none", "evaluations": 1},
-    "cifar": {**_CIFAR_UPSTREAM, "global_batch": 64, "evaluations": 1},
-    "gpu": {**_CIFAR_UPSTREAM, "global_batch": 256, "evaluations": 10},
-    "paper": {
-        "train_size": 14_000_000, "image_size": 224, "global_batch": 4096, "augmentation": "inception",
-        "evaluations": 20, "weight_decay": 0.03, "optimizer": "adamw",
-    },
-}  # fmt: skip
+"""Preset -> how pre-training is done; `evaluations` is the most there may be."""
 # What a data set downstream has of its own: the most training images, and in `paper` the steps of Table 4.
 DOWNSTREAM: dict[str, dict[str, dict[str, int]]] = {
     "cifar": {"pets": {"train_size": 270}, "flowers17": {"train_size": 648}},
@@ -96,102 +78,73 @@ READINGS = {
     "gpu": ("linear_accuracy", "accuracy of a linear probe"),
     "paper": ("test_accuracy", "accuracy after fine-tuning"),
 }
-_START = re.compile(r"(?P<dataset>\S+)@(?P<steps>[1-9]\d*)")
-
-
-def _starts(dataset: str, *steps: int) -> tuple[str, ...]:
-    return tuple(f"{dataset}@{count}" for count in steps)
-
-
-_DIGITS = RunConfig(
-    dataset="digits", image_size=8, budget="none", pretraining="digits@40", shots="", augmentation="none",
-    select="last", evaluations=1, precision="fp32",
-)  # fmt: skip
+_MEASURED = RunConfig(
+    dataset="digits", image_size=8, budget="none", pretraining="digits@200", shots="", select="last", evaluations=1
+)
 _CIFAR = replace(
-    _DIGITS, dataset="cifar10", image_size=32, pretraining="cifar10@80", train_size=5000, probes="linear"
-)  # fmt: skip
+    _MEASURED, dataset="cifar10", image_size=32, pretraining="cifar10@200", train_size=5000, probes="linear"
+)
+
+
+def _axes(models: Sequence[str], starts: Sequence[str], *datasets: str) -> dict[str, tuple[Scalar, ...]]:
+    return {"model": tuple(models), "pretraining": tuple(starts), "dataset": datasets}
+
 
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, train_size=40),
-        axes={
-            "model": ("vit-32x2/2", "bit-r8x0.15", "r8x0.15+vit-32x2/2"), "pretraining": _starts("digits", 1, 2),
-            "dataset": ("digits",),
-        },
-        seeds=1, cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(
+        _MEASURED,
+        _axes(("vit-32x2/2", "bit-r8x0.15", "r8x0.15+vit-32x2/2"), starts("digits", 1, 2), "digits"),
     ),
-    "cpu": Preset(
-        base=_DIGITS,
-        axes={
-            "model": (
+    "cpu": scales.cpu(
+        _MEASURED,
+        _axes(
+            (
                 "vit-32x2/2", "vit-32x4/2", "vit-64x4/2", "bit-r8x0.15", "bit-r11x0.15", "bit-r11x0.3125",
                 "r8x0.15+vit-32x3/2", "r8x0.25+vit-64x3/2",
             ),
-            "pretraining": _starts("digits", 40, 120, 360), "dataset": ("digits",),
-        },
-        seeds=5, cost="about 6 minutes on two cores; scikit-learn's digits, offline",
+            starts("digits", 50, 200, 800), "digits",
+        ),
+        "about 8 minutes",
     ),
-    "cifar": Preset(
-        base=_CIFAR,
-        axes={
-            "model": (
+    "cifar": scales.real(
+        _CIFAR,
+        _axes(
+            (
                 "vit-64x2/8", "vit-64x4/8", "vit-64x4/4", "bit-r8x0.25/2", "bit-r11x0.3125/2", "bit-r14x0.3125/2",
                 "r8x0.25/4+vit-64x4/8", "r8x0.25/2+vit-64x3/4",
             ),
-            "pretraining": _starts("cifar10", 60, 300), "dataset": ("cifar10", "pets", "flowers17"),
-        },
-        seeds=3, cost="about 12 minutes on two cores; CIFAR-10, Pets and Flowers-17, or parts of them",
+            starts("cifar10", 200, 800), "cifar10", "pets", "flowers17",
+        ),
+        "about half an hour", data="CIFAR-10, Pets and Flowers-17, or parts of them",
     ),
-    "gpu": Preset(
-        base=replace(_CIFAR, train_size=49_000, precision="auto"),
-        axes={
-            "model": (
+    "gpu": scales.gpu(
+        replace(_CIFAR, train_size=49_000),
+        _axes(
+            (
                 "vit-64x4/4", "vit-128x4/4", "vit-192x6/4", "bit-r11x0.3125/2", "bit-r14x0.3125/2", "bit-r26x0.5/2",
                 "r8x0.25/2+vit-64x3/4", "r8x0.25/2+vit-128x4/4",
             ),
-            "pretraining": _starts("cifar10", 1000, 4000), "dataset": ("cifar10", "cifar100", "pets", "flowers"),
-        },
-        seeds=3, cost="about an hour on one GPU; CIFAR-10 and -100, Pets and Flowers-102",
+            starts("cifar10", 1000, 8000), "cifar10", "cifar100", "pets", "flowers",
+        ),
+        "about an hour after data_scaling, else two,", seeds=3, data="CIFAR-10 and -100, Pets and Flowers-102",
     ),
-    "paper": Preset(
-        base=RunConfig(
-            dataset="imagenet", image_size=384, pretraining="imagenet21k@104000", budget="steps", steps=20_000,
-            shots="",
+    "paper": scales.paper(
+        RunConfig(
+            dataset="imagenet", image_size=384, pretraining="imagenet21k@104000", steps=20_000, shots="",
             global_batch=512, lr=0.03, optimizer="sgd", weight_decay=0.0, warmup=0.025, augmentation="inception",
             select="last", evaluations=20,
         ),
-        axes={
-            "model": (
+        _axes(
+            (
                 "vit-b/32", "vit-b/16", "vit-l/32", "vit-l/16", "vit-h/14", "bit-r50x1", "bit-r50x2", "bit-r101x1",
                 "bit-r152x1", "bit-r152x2", "bit-r200x3", "r50+vit-b/32", "r50+vit-b/16", "r50+vit-l/32",
                 "r50+vit-l/16",
             ),
-            "pretraining": _starts("imagenet21k", 104_000, 312_000), "dataset": tuple(DOWNSTREAM["paper"]),
-        },
-        seeds=1,
-        cost="tens of thousands of GPU-hours; ImageNet-21k-like class folders, the paper's data sets (see --dry-run)",
+            starts("imagenet21k", 104_000, 312_000), *DOWNSTREAM["paper"],
+        ),
+        "tens of thousands of", "ImageNet-21k-like class folders, the paper's data sets",
     ),
 }  # fmt: skip
-
-
-def parse(start: str) -> tuple[str, int]:
-    """Returns the data set and the steps of the pre-training that a start names.
-
-    Raises:
-        UserError: if it names none.
-    """
-    match = _START.fullmatch(start)
-    if match is None:
-        raise UserError(
-            f'--pretraining="{start}" is no pre-training: expected <data set>@<steps>, such as cifar10@300.'
-        )
-    return match["dataset"], int(match["steps"])
-
-
-def learning_rate(dataset: str, model: str) -> float:
-    """Returns the peak learning rate of a model's pre-training."""
-    rates: Mapping[str, float] = LEARNING_RATES.get(dataset, {})
-    return rates.get(model, rates.get(family(model), UNTUNED))
 
 
 def fill_defaults(name: str, config: RunConfig) -> RunConfig:
@@ -207,78 +160,49 @@ def fill_defaults(name: str, config: RunConfig) -> RunConfig:
 
 def pretraining(name: str, config: RunConfig) -> RunConfig:
     """Returns the supervised pre-training that a run starts from: the same for all data sets downstream."""
-    dataset, steps = parse(config.pretraining)
-    own = dict(UPSTREAM[name])
-    parts = max(count for count in range(1, int(own["evaluations"]) + 1) if steps % count == 0)
-    asked = config.lr if config.budget == "none" else None
-    own |= {"evaluations": parts, "lr": learning_rate(dataset, config.model) if asked is None else asked}
-    return replace(
-        config,
-        dataset=dataset,
-        budget="steps",
-        steps=steps,
-        pretraining="",
-        weights="",
-        shots="",
-        probes="",
-        select="last",
-        warmup=RunConfig.warmup,
-        **({"weight_decay": RunConfig.weight_decay} | own),
-    )
+    asked = {"lr": config.lr} if config.budget == "none" and config.lr is not None else {}
+    return pre_train(config, parse(config.pretraining), UPSTREAM[name], **asked)
 
 
-def _against_bit(words: str, options: dict[str, Any]) -> list[Claim]:
+Row = tuple[str, str, Callable[..., Judgement], str]
+"""Name, statement, judge and the paper's number."""
+
+
+def _against_bit() -> list[Row]:
     pair: dict[str, Any] = {"first": "vit", "second": "bit"}
-    ratio = f"2 to 4 times; by its Table 6 {their_ratios(**pair)}"
+    ratio = f"2 to 4 times; by its Table 6 {judges.their_ratios(**pair)}"
+    accurate, less = partial(judges.more_accurate, **pair), partial(judges.needs_less, **pair)
     return [
-        Claim(
-            "vit-beats-bit",
-            f"ViTs are more accurate than BiTs at equal compute ({words})",
-            SOURCE,
-            partial(more_accurate, **pair, **options),
-            their_gap(**pair),
-        ),
-        Claim(
-            "vit-needs-less",
-            f"ViTs need less compute than BiTs for the same accuracy ({words})",
-            SOURCE,
-            partial(needs_less, **pair, **options),
-            ratio,
-        ),
+        ("vit-beats-bit", "ViTs are more accurate than BiTs at equal compute", accurate, judges.their_gap(**pair)),
+        ("vit-needs-less", "ViTs need less compute than BiTs for the same accuracy", less, ratio),
     ]
 
 
-def _of_hybrids(words: str, options: dict[str, Any]) -> list[Claim]:
+def _of_hybrids() -> list[Row]:
     pair: dict[str, Any] = {"first": "hybrid", "second": "vit"}
+    small, large = (judges.their_gap(**pair, part=part) for part in (judges.SMALL, judges.LARGE))
+    ahead = partial(judges.ahead_in, part=judges.SMALL, **pair)
+    equal = partial(judges.equal_in, part=judges.LARGE, margin=MARGIN, **pair)
     return [
-        Claim(
-            "hybrids-ahead-at-small-compute",
-            f"Hybrids are ahead of ViTs at small compute ({words})",
-            SOURCE,
-            partial(ahead_in, part=SMALL, **pair, **options),
-            their_gap(**pair, part=SMALL),
-        ),
-        Claim(
-            "hybrids-equal-at-large-compute",
-            f"At large compute hybrids and ViTs are equal ({words})",
-            SOURCE,
-            partial(equal_in, part=LARGE, margin=MARGIN, **pair, **options),
-            their_gap(**pair, part=LARGE),
-        ),
+        ("hybrids-ahead-at-small-compute", "Hybrids are ahead of ViTs at small compute", ahead, small),
+        ("hybrids-equal-at-large-compute", "At large compute hybrids and ViTs are equal", equal, large),
     ]
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
     """Returns the paper's claims about the families that the preset has, on the average over its data sets."""
     metric, words = READINGS[name]
-    there = {family(str(model)) for model in preset.axes["model"]}
-    options: dict[str, Any] = {"metric": metric, "datasets": tuple(map(str, preset.axes["dataset"]))}
-    found = _against_bit(words, options) if {"vit", "bit"} <= there else []
-    found += _of_hybrids(words, options) if {"vit", "hybrid"} <= there else []
+    there = {family(model) for model in captions.models(preset)}
+    found = _against_bit() if {"vit", "bit"} <= there else []
+    found += _of_hybrids() if {"vit", "hybrid"} <= there else []
     if "vit" in there:
-        rising = partial(still_rising, name="vit", **options)
-        found.append(Claim("no-saturation", f"ViTs do not saturate in the range tried ({words})", SOURCE, rising))
-    return found
+        rising = partial(judges.still_rising, name="vit")
+        found.append(("no-saturation", "ViTs do not saturate in the range tried", rising, ""))
+    datasets = tuple(map(str, preset.axes["dataset"]))
+    return [
+        Claim(key, f"{statement} ({words})", SOURCE, partial(judge, metric=metric, datasets=datasets), printed)
+        for key, statement, judge, printed in found
+    ]
 
 
 def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset) -> Any:
@@ -287,13 +211,13 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
 
     metric, words = READINGS[name]
     datasets = [str(dataset) for dataset in preset.axes["dataset"]]
-    starts = [parse(str(start)) for start in preset.axes["pretraining"]]
-    upstream = " and ".join(dict.fromkeys(dataset for dataset, _ in starts))
-    steps = ", ".join(str(count) for _, count in sorted(starts, key=lambda item: item[1]))
+    lengths = sorted((parse(str(start)) for start in preset.axes["pretraining"]), key=lambda start: start.steps)
+    upstream = " and ".join(dict.fromkeys(start.dataset for start in lengths))
+    steps = ", ".join(str(start.steps) for start in lengths)
     notes = (
         f"preset {name}: {words} on {', '.join(datasets)} after supervised pre-training on {upstream} for {steps} "
-        f"steps of {UPSTREAM[name]['global_batch']} images",
-        f"models: {', '.join(str(model) for model in preset.axes['model'])}",
+        f"steps of {UPSTREAM[name].global_batch} images",
+        f"models: {', '.join(captions.models(preset))}",
     )
     return compute_figure(table, verdicts, metric=metric, datasets=datasets, preset=name, notes=notes)
 

@@ -14,6 +14,8 @@ Deviation: AdamW with one learning rate a model, chosen on `val` from one grid w
 Deviation: at the small presets, parameter-matched small ViTs and BiTs instead of L/16, L/32, B/32, b/32, R50x1 and
     R152x2.
 Deviation: few-shot accuracy is measured on the same data set's `val` and `test`, not on ImageNet.
+Its runs at the largest size of a preset are named again by attention_distance, position_embedding, vit_head,
+compute_accuracy and transfer (`presets/bases.py`): trained once, measured in six ways.
 Early stopping as in Figure 4: the weights with the best validation accuracy are tested, once, on `test`.
 """
 
@@ -28,31 +30,12 @@ from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges.comparisons import compare, trend
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig, Scalar
+from vision_repro.config import Scalar
 from vision_repro.experiment import Experiment, Preset
-from vision_repro.models.pairs import HYBRIDS, PAIRS
+from vision_repro.presets import bases, captions, scales
+from vision_repro.presets.pairs import HYBRIDS, PAIRS
+from vision_repro.presets.rates import fill_searched
 
-# Peak learning rates by data set and model: highest mean val accuracy over the smallest and the largest size, from the
-# grid of sweeps/data_scaling_lr_*.yaml. The searches stand in results/data_scaling/data_scaling_lr_*/table.csv, and a
-# test checks that these are their outcome.
-LEARNING_RATES: dict[str, dict[str, float]] = {
-    "digits": {
-        "bit-r11x0.15": 0.01,
-        "bit-r11x0.3125": 0.003,
-        "r8x0.25+vit-64x3/2": 0.001,
-        "vit-32x4/2": 0.01,
-        "vit-64x4/2": 0.003,
-    },
-    "cifar10": {
-        "bit-r11x0.3125/2": 0.003,
-        "bit-r14x0.3125/2": 0.003,
-        "vit-128x4/4": 0.001,
-        "vit-64x4/4": 0.001,
-    },
-}
-# What a model without a search gets; the figure's caption says so.
-UNTUNED = 1e-3
-SEARCH_GRID = (3e-4, 1e-3, 3e-3, 1e-2)
 PAPER_MODELS = ("vit-l/16", "vit-l/32", "vit-b/32", "vit-b-half/32", "bit-r50x1", "bit-r152x2")
 SOURCE = "ViT, section 4.3, Figure 4"
 
@@ -62,45 +45,25 @@ def family(image_size: int) -> tuple[Scalar, ...]:
     return (*(model for pair in PAIRS[image_size] for model in pair), HYBRIDS[image_size])
 
 
-def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
-    """Fills in the searched learning rate of a model, unless one is given."""
-    if config.lr is not None:
-        return config
-    return replace(config, lr=LEARNING_RATES.get(config.dataset, {}).get(config.model, UNTUNED))
-
-
-_DIGITS = RunConfig(dataset="digits", image_size=8, steps=200, global_batch=32, evaluations=5)
-_CIFAR = RunConfig(
-    dataset="cifar10", image_size=32, steps=800, global_batch=64, evaluations=8, augmentation="crop-flip"
-)
 _SIZES = (9_000_000, 30_000_000, 90_000_000, 300_000_000)
 
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1, shots="1 5", draws=1),
-        axes={"model": ("vit-32x4/2", "bit-r11x0.15"), "train_size": (20, 40)},
-        seeds=1, cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(
+        replace(bases.DIGITS, shots="1 5", draws=1),
+        {"model": ("vit-32x4/2", "bit-r11x0.15"), "train_size": (20, 40)},
     ),
-    "cpu": Preset(
-        base=_DIGITS, axes={"model": family(8), "train_size": (20, 60, 180, 500, 1200)}, seeds=5,
-        cost="about 5 minutes on two cores; scikit-learn's digits, offline",
+    "cpu": scales.cpu(
+        bases.DIGITS, {"model": family(8), "train_size": (20, 60, 180, 500, 1200)}, "about 5 minutes"
     ),
-    "cifar": Preset(
-        base=_CIFAR, axes={"model": family(32)[:-1], "train_size": (500, 5000, 49000)}, seeds=3,
-        cost="within an hour on two cores; CIFAR-10",
+    "cifar": scales.real(
+        bases.CIFAR, {"model": family(32)[:-1], "train_size": (500, 5000, 49000)}, "within an hour"
     ),
-    "gpu": Preset(
-        base=replace(_CIFAR, steps=8000, global_batch=256, evaluations=20, shots="1 5 10"),
-        axes={"model": family(32), "train_size": (500, 2500, 12000, 49000)}, seeds=3,
-        cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
+    "gpu": scales.gpu(
+        bases.CIFAR_GPU, {"model": family(32), "train_size": (500, 2500, 12000, 49000)}, seeds=3
     ),
-    "paper": Preset(
-        base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, budget="epochs", epochs=7.0, global_batch=4096,
-            evaluations=20, augmentation="inception", shots="5",
-        ),
-        axes={"model": PAPER_MODELS, "train_size": _SIZES}, seeds=1,
-        cost="thousands of GPU-hours; JFT-like sizes in class folders (see --dry-run)",
+    "paper": scales.paper(
+        replace(bases.IMAGENET21K, shots="5"), {"model": PAPER_MODELS, "train_size": _SIZES},
+        "thousands of", "JFT-like sizes in class folders",
     ),
 }  # fmt: skip
 
@@ -184,12 +147,10 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
 
     base = preset.base
     dataset = str(preset.axes.get("dataset", (base.dataset,))[0])
-    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
-    rates = LEARNING_RATES.get(dataset, {})
-    chosen = ", ".join(f"{model} {rates.get(str(model), UNTUNED):g}" for model in preset.axes["model"])
-    untuned = [str(model) for model in preset.axes["model"] if model not in rates]
-    searched = f"searched on val in sweeps/data_scaling_lr_*.yaml, untuned for {', '.join(untuned) or 'none'}"
-    caption = f"equal {budget} of {base.global_batch} images; best weights on val; peak lr {chosen} ({searched})"
+    caption = (
+        f"equal {captions.budget(base)} of {base.global_batch} images; best weights on val; "
+        f"{captions.rates(dataset, captions.models(preset))}"
+    )
     return data_scaling_figure(rows, verdicts, dataset=dataset, preset=name, caption=caption)
 
 
@@ -200,7 +161,7 @@ EXPERIMENT = Experiment(
     settings=("model", "train_size"),
     claims=claims,
     figure=figure,
-    fill_defaults=_learning_rate,
+    fill_defaults=fill_searched,
 )
 
 if __name__ == "__main__":

@@ -27,110 +27,74 @@ Equality is judged within 1.5 points.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from math import log10
-from statistics import fmean
 from typing import Any
 
-from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
-from vision_repro.analysis.intervals import differences
+from vision_repro.analysis.claims import Claim, Verdict
+from vision_repro.analysis.judges import devices
 from vision_repro.analysis.judges.comparisons import compare, of_models, same
-from vision_repro.analysis.judges.exponents import counted_less
+from vision_repro.analysis.judges.devices import FLOPS
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
+from vision_repro.presets import bases, captions, googlenets, scales
+from vision_repro.presets.googlenets import WEIGHTS, nets
+from vision_repro.presets.rates import fill
 
 MARGIN = 0.015
-EQUAL_COST = 0.1
-"""By which fraction the FLOPs of nets of "equal cost" may differ."""
+_BRANCH = "(multiply-adds of the 5x5 branch of 3a)"
 EARLY, LATE = 3, 18
 """Layers of the stem, and convolutions behind 4d (4e, 5a and 5b have six each)."""
-FLOPS = "forward_flops"
 STATES = {"gradient_norm_start": "at the start", "gradient_norm": "after training"}
-WEIGHTS = {"-noaux": "none", "-aux0": "0", "": "0.3", "-aux1.0": "1.0"}
-_NAME = re.compile(
-    r"googlenet(?:x(?P<width>[\d.]+))?(?P<norm>-bn)?(?P<direct>-nobottleneck)?(?P<aux>-noaux|-aux[\d.]+)?"
-)
-
-
-def _nets(wide: str, narrow: str, *auxiliary: str, direct: bool = True) -> tuple[str, ...]:
-    """Returns nets with and without bottlenecks at both widths, and the wide ones with other auxiliary weights.
-
-    Without bottlenecks the narrow net costs about what the wide one costs with them.
-    """
-    pairs = (wide, f"{wide}-nobottleneck", narrow, f"{narrow}-nobottleneck") if direct else (wide,)
-    return (*pairs, *(f"{wide}{option}" for option in auxiliary))
-
-
-_DIGITS = RunConfig(
-    dataset="digits", image_size=8, model="googlenetx0.125", steps=140, global_batch=32, evaluations=2, shots="",
-    select="last", probes="cost gradient_norms",
-)  # fmt: skip
-_CIFAR = replace(
-    _DIGITS, dataset="cifar10", image_size=16, train_size=49_000, steps=340, global_batch=64,
-    augmentation="flip"
-)  # fmt: skip
+_DIGITS = replace(bases.LAST_DIGITS, steps=140, global_batch=32, probes="cost gradient_norms")
+_CIFAR = replace(bases.LAST_CIFAR, image_size=16, steps=340, augmentation="flip", probes=_DIGITS.probes)
 
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1, train_size=40),
-        axes={"model": _nets("googlenetx0.125", "googlenetx0.07", "-noaux", "-aux1.0")}, seeds=1,
-        cost="seconds; shows that everything works, never evidence", evidence=False,
-    ),
-    "cpu": Preset(
-        base=_DIGITS,
-        axes={
+    "smoke": scales.smoke(_DIGITS, {"model": nets("googlenetx0.125", "googlenetx0.07", "-noaux", "-aux1.0")}),
+    "cpu": scales.cpu(
+        _DIGITS,
+        {
             "model": (
-                *_nets("googlenetx0.125", "googlenetx0.07", "-noaux", "-aux0", "-aux1.0"),
-                *_nets("googlenetx0.125-bn", "", "-noaux", direct=False),
+                *nets("googlenetx0.125", "googlenetx0.07", "-noaux", "-aux0", "-aux1.0"),
+                *nets("googlenetx0.125-bn", "", "-noaux", direct=False),
             )
         },
-        seeds=5, cost="about 3 minutes on two cores; scikit-learn's digits, offline",
+        "about 3 minutes",
     ),
-    "cifar": Preset(
-        base=_CIFAR,
-        axes={
+    "cifar": scales.real(
+        _CIFAR,
+        {
             "model": (
-                *_nets("googlenetx0.125-bn", "googlenetx0.072-bn", "-noaux", "-aux1.0"),
-                *_nets("googlenetx0.125", "", "-noaux", "-aux1.0", direct=False),
+                *nets("googlenetx0.125-bn", "googlenetx0.072-bn", "-noaux", "-aux1.0"),
+                *nets("googlenetx0.125", "", "-noaux", "-aux1.0", direct=False),
             )
         },
-        seeds=3, cost="about 6 minutes on two cores; CIFAR-10 at 16 pixels",
+        "about 6 minutes", data="CIFAR-10 at 16 pixels",
     ),
-    "gpu": Preset(
-        base=replace(
-            _CIFAR, image_size=32, model="googlenetx0.25", steps=2000, global_batch=256, evaluations=5,
-            augmentation="crop-flip",
+    "gpu": scales.gpu(
+        replace(
+            _CIFAR, image_size=32, steps=2000, global_batch=256, evaluations=5, augmentation="crop-flip"
         ),
-        axes={
+        {
             "model": (
-                *_nets("googlenetx0.25-bn", "googlenetx0.145-bn", "-noaux", "-aux1.0"),
-                *_nets("googlenetx0.25", "googlenetx0.145", "-noaux", "-aux0", "-aux1.0"),
+                *nets("googlenetx0.25-bn", "googlenetx0.145-bn", "-noaux", "-aux1.0"),
+                *nets("googlenetx0.25", "googlenetx0.145", "-noaux", "-aux0", "-aux1.0"),
             )
         },
-        seeds=5, cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
     ),
-    "paper": Preset(
-        base=replace(
-            _CIFAR, dataset="imagenet", image_size=224, model="googlenet", train_size=1_271_167, budget="epochs",
-            epochs=60.0, global_batch=256, lr=0.08, optimizer="sgd", weight_decay=2e-4, polyak=0.9999, grad_clip=0.0,
+    "paper": scales.paper(
+        replace(
+            _CIFAR, dataset="imagenet", image_size=224, train_size=1_271_167, budget="epochs", epochs=60.0,
+            global_batch=256, lr=0.08, optimizer="sgd", weight_decay=2e-4, polyak=0.9999, grad_clip=0.0,
             evaluations=10, augmentation="inception",
         ),
-        axes={"model": _nets("googlenet", "googlenetx0.59", "-noaux", "-aux0", "-aux1.0")}, seeds=3,
-        cost="about 40 GPU-hours; ImageNet (see --dry-run)",
+        {"model": nets("googlenet", "googlenetx0.59", "-noaux", "-aux0", "-aux1.0")}, "about 40", "ImageNet", seeds=3,
     ),
 }  # fmt: skip
-
-
-def fill_defaults(name: str, config: RunConfig) -> RunConfig:
-    """Returns the run with the learning rate of its kind of net, where none is given."""
-    return config if config.lr is not None else replace(config, lr=1e-2 if "-bn" in config.model else 3e-3)
 
 
 def _printed(item: str) -> dict[str, str]:
@@ -138,187 +102,69 @@ def _printed(item: str) -> dict[str, str]:
     return next(row for row in paper_table("googlenet_devices") if row["item"] == item)
 
 
-def _bases(models: Sequence[str]) -> list[str]:
-    """Returns the nets with bottlenecks and the paper's auxiliary weight."""
-    return [model for model in models if not any(_name(model)[part] for part in ("direct", "aux"))]
-
-
-def _name(model: str) -> dict[str, str | None]:
-    match = _NAME.fullmatch(model)
-    assert match is not None, model
-    return match.groupdict()
-
-
-def _width(model: str) -> float:
-    return float(_name(model)["width"] or 1)
-
-
-def _kind(model: str) -> str:
-    return "with batch norm" if _name(model)["norm"] else "without batch norm"
-
-
-def _higher_at_equal_cost(evidence: Evidence, first: str, second: str) -> Judgement:
-    """Judges that `first` is more accurate than `second`; untested unless their FLOPs are about the same."""
-    costs = [evidence.values(FLOPS, model=model).values() for model in (first, second)]
-    if not all(costs):
-        return Judgement(UNTESTED, f"{first} minus {second}", None, "FLOPs were not counted")
-    ratio = fmean(costs[1]) / fmean(costs[0])
-    found = of_models(compare, first, second, note=f"the second takes {ratio:.2f} times the FLOPs")(evidence)
-    return found if abs(ratio - 1) <= EQUAL_COST else replace(found, verdict=UNTESTED)
-
-
-def _cheaper(evidence: Evidence, first: str, second: str, metric: str) -> Judgement:
-    subject = f"log2 of {second} over {first}"
-    return counted_less(evidence, {"model": second}, {"model": first}, metric=metric, subject=subject)
-
-
-def reach(evidence: Evidence, model: str, prefix: str) -> dict[int, float]:
-    """Returns by seed log10 of the mean gradient norm of the first layers over that of the last ones.
-
-    `prefix` begins the names of the metrics, which end in the layer's number. Seeds of which a mean is 0 are left out.
-    """
-    layers: dict[str, dict[int, float]] = {}
-    for row in evidence.table.select(preset=evidence.preset, model=model).rows:
-        if row.ok and row.metric.rpartition("_")[0] == prefix:
-            layers.setdefault(row.metric, {})[row.seed] = row.value
-    ordered = [layers[name] for name in sorted(layers)]
-    if len(ordered) <= EARLY + LATE + 1:
-        return {}
-    means = {
-        seed: tuple(fmean(layer[seed] for layer in part) for part in (ordered[:EARLY], ordered[-LATE - 1 : -1]))
-        for seed in sorted(set.intersection(*map(set, ordered)))
-    }
-    return {seed: log10(first / last) for seed, (first, last) in means.items() if first > 0 and last > 0}
-
-
-def _reaches_further(evidence: Evidence, first: str, second: str, prefix: str) -> Judgement:
-    """Judges that more gradient reaches the first layers in `first` than in `second`, relative to the last layers."""
-    found = [reach(evidence, model, prefix) for model in (first, second)]
-    note = f"{_times(found[0])} with {first}, {_times(found[1])} with {second}: first over last layers"
-    return greater(
-        evidence,
-        differences(*found),
-        subject=f"log10 of first over last layers' gradients, {first} minus {second}",
-        diverged=sum(evidence.diverged(model=model) for model in (first, second)),
-        metric=prefix,
-        unit="log10 ratio",
-        note=note,
-    )
-
-
-def _times(logs: dict[int, float]) -> str:
-    return f"{10 ** fmean(logs.values()):.3g}" if logs else "not measured"
-
-
 def _of_bottlenecks(base: str, narrower: str | None) -> list[Claim]:
     """Returns the claims on a net, the same without bottlenecks, and a narrower one without them."""
-    without, kind = f"{base}-nobottleneck", f"{_kind(base)}, width x{_width(base):g}"
-    branch = f"{_printed('bottleneck_factor')['value']} times (multiply-adds of the 5x5 branch of 3a)"
+    source, kind = "GoogLeNet, section 4", googlenets.kind(base)
+    words = f"({kind}, width x{googlenets.width(base):g})"
+    less = partial(devices.cheaper, first=base, second=f"{base}-nobottleneck")
+    equal = of_models(same, base, f"{base}-nobottleneck", margin=MARGIN)
     found = [
         Claim(
-            f"bottlenecks-cut-flops:{base}",
-            f"1x1 bottlenecks cut the FLOPs of the whole net ({kind})",
-            "GoogLeNet, section 4; CNN slides",
-            partial(_cheaper, first=base, second=without, metric=FLOPS),
-            branch,
-        ),
-        Claim(
-            f"bottlenecks-cut-parameters:{base}",
-            f"1x1 bottlenecks cut the parameters of the whole net ({kind})",
-            "GoogLeNet, section 4; CNN slides",
-            partial(_cheaper, first=base, second=without, metric="parameters"),
-        ),
-        Claim(
-            f"bottlenecks-cost-no-accuracy:{base}",
-            f"1x1 bottlenecks lose no accuracy ({kind})",
-            "GoogLeNet, sections 3 and 4",
-            of_models(same, base, without, margin=MARGIN),
-        ),
-    ]
-    if narrower:
-        found.append(
-            Claim(
-                f"bottlenecks-win-at-equal-cost:{base}",
-                f"At equal FLOPs, the wider net with 1x1 bottlenecks is more accurate ({_kind(base)})",
-                "GoogLeNet, section 4",
-                partial(_higher_at_equal_cost, first=base, second=narrower),
-            )
+            f"bottlenecks-cut-{key}:{base}",
+            f"1x1 bottlenecks cut the {name} of the whole net {words}",
+            f"{source}; CNN slides",
+            partial(less, metric=metric),
+            printed,
         )
+        for key, name, metric, printed in (
+            ("flops", "FLOPs", FLOPS, f"{_printed('bottleneck_factor')['value']} times {_BRANCH}"),
+            ("parameters", "parameters", "parameters", ""),
+        )
+    ]
+    statement = f"1x1 bottlenecks lose no accuracy {words}"
+    found.append(Claim(f"bottlenecks-cost-no-accuracy:{base}", statement, "GoogLeNet, sections 3 and 4", equal))
+    if narrower:
+        statement = f"At equal FLOPs, the wider net with 1x1 bottlenecks is more accurate ({kind})"
+        judge = partial(devices.higher_at_equal_cost, first=base, second=narrower)
+        found.append(Claim(f"bottlenecks-win-at-equal-cost:{base}", statement, source, judge))
     return found
 
 
 def _of_auxiliary(base: str, models: Sequence[str]) -> list[Claim]:
     """Returns the claims on the auxiliary classifiers of a net, against the nets that the preset has."""
-    none, full, zero, kind = f"{base}-noaux", f"{base}-aux1.0", f"{base}-aux0", _kind(base)
+    none, full, zero, kind = f"{base}-noaux", f"{base}-aux1.0", f"{base}-aux0", f"({googlenets.kind(base)})"
     source, printed = "GoogLeNet, section 5", _printed("auxiliary_gain")
-    paper = f"about {printed['value']} {printed['unit']}"
-    gradient = [
-        Claim(
-            f"auxiliary-gradient:{prefix}:{base}",
-            f"Auxiliary classifiers bring more gradient to the first layers {when} ({kind})",
-            source,
-            partial(_reaches_further, first=base, second=none, prefix=prefix),
+    paper, found = f"about {printed['value']} {printed['unit']}", []
+    equal = partial(of_models, same, margin=MARGIN)
+    if none in models:
+        further = partial(devices.reaches_further, first=base, second=none, early=EARLY, late=LATE)
+        for prefix, when in STATES.items():
+            statement = f"Auxiliary classifiers bring more gradient to the first layers {when} {kind}"
+            found.append(
+                Claim(f"auxiliary-gradient:{prefix}:{base}", statement, source, partial(further, prefix=prefix))
+            )
+        helps, minor = (
+            f"Auxiliary classifiers raise accuracy {kind}",
+            f"The effect of auxiliary classifiers is minor {kind}",
         )
-        for prefix, when in STATES.items()
-    ]
-    return [
-        *(gradient if none in models else []),
-        *(
-            [
-                Claim(
-                    f"auxiliary-helps:{base}",
-                    f"Auxiliary classifiers raise accuracy ({kind})",
-                    source,
-                    of_models(compare, base, none),
-                    paper,
-                ),
-                Claim(
-                    f"auxiliary-effect-is-minor:{base}",
-                    f"The effect of auxiliary classifiers is minor ({kind})",
-                    source,
-                    of_models(same, base, none, margin=MARGIN),
-                    paper,
-                ),
-            ]
-            if none in models
-            else []
-        ),
-        *(
-            [
-                Claim(
-                    f"auxiliary-weights-are-equal:{base}",
-                    f"Weights of 0.3 and 1.0 score the same ({kind})",
-                    source,
-                    of_models(same, base, full, margin=MARGIN),
-                )
-            ]
-            if full in models
-            else []
-        ),
-        *(
-            [
-                Claim(
-                    f"weight-0-is-none:{base}",
-                    f"Auxiliary losses of weight 0 score as none ({kind})",
-                    "control of ours",
-                    of_models(same, zero, none, margin=MARGIN),
-                )
-            ]
-            if {zero, none} <= set(models)
-            else []
-        ),
-    ]
+        found.append(Claim(f"auxiliary-helps:{base}", helps, source, of_models(compare, base, none), paper))
+        found.append(Claim(f"auxiliary-effect-is-minor:{base}", minor, source, equal(base, none), paper))
+    if full in models:
+        statement = f"Weights of 0.3 and 1.0 score the same {kind}"
+        found.append(Claim(f"auxiliary-weights-are-equal:{base}", statement, source, equal(base, full)))
+    if {zero, none} <= set(models):
+        statement = f"Auxiliary losses of weight 0 score as none {kind}"
+        found.append(Claim(f"weight-0-is-none:{base}", statement, "control of ours", equal(zero, none)))
+    return found
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
     """Returns the claims for which the preset has the nets."""
-    models = [str(model) for model in preset.axes["model"]]
+    models = captions.models(preset)
     found: list[Claim] = []
-    for base in _bases(models):
-        kin = [other for other in _bases(models) if _name(other)["norm"] == _name(base)["norm"]]
-        narrower = [f"{other}-nobottleneck" for other in kin if _width(other) < _width(base)]
+    for base in googlenets.bases(models):
         if f"{base}-nobottleneck" in models:
-            found += _of_bottlenecks(base, next((model for model in narrower if model in models), None))
+            found += _of_bottlenecks(base, googlenets.narrower(base, models))
         found += _of_auxiliary(base, models)
     return found
 
@@ -329,8 +175,12 @@ def _paths(rows: Sequence[SummaryRow], models: Sequence[str]) -> list[Any]:
 
     found = []
     for norm in (None, "-bn"):
-        ours = [model for model in models if _name(model)["norm"] == norm and not _name(model)["aux"]]
-        kinds = [[model for model in ours if bool(_name(model)["direct"]) is direct] for direct in (False, True)]
+        ours = [
+            model for model in models if googlenets.parts(model)["norm"] == norm and not googlenets.parts(model)["aux"]
+        ]
+        kinds = [
+            [model for model in ours if bool(googlenets.parts(model)["direct"]) is direct] for direct in (False, True)
+        ]
         for word, kind in zip(("with", "without"), kinds if kinds[1] else [], strict=False):
             settings = [{"model": model} for model in kind]
             label = f"{word} 1x1 bottlenecks{', batch norm' if norm else ''}"
@@ -343,15 +193,15 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     from vision_repro.figures.series import by_layer, entry
     from vision_repro.figures.study import Curves, Dots, study_figure
 
-    base, models = preset.shared, [str(model) for model in preset.axes["model"]]
-    compared = [model for model in _bases(models) if f"{model}-noaux" in models]
+    base, models = preset.shared, captions.models(preset)
+    compared = [model for model in googlenets.bases(models) if f"{model}-noaux" in models]
     found = [(model, option) for model in compared for option in WEIGHTS if f"{model}{option}" in models]
     dots = [
         entry(
             rows,
             "test_accuracy",
             {"model": f"{model}{option}"},
-            f"{WEIGHTS[option]}{', batch norm' if _name(model)['norm'] else ''}",
+            f"{WEIGHTS[option]}{', batch norm' if googlenets.parts(model)['norm'] else ''}",
             role={"-noaux": "without", "": "reference"}.get(option, ""),
         )
         for model, option in found
@@ -363,18 +213,16 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         ]
         for prefix in STATES
     }
-    budget = f"{base.steps} steps" if base.budget == "steps" else f"{base.epochs:g} epochs"
     panels: list[Any] = [
         Curves("Test accuracy [%]", _paths(rows, models), "FLOPs of an image", xlog=True),
-        Dots("Test accuracy by auxiliary weight [%]", dots),
+        Dots("Accuracy by auxiliary weight [%]", dots),
         *(
             Curves(f"Gradient over weight norm {STATES[prefix]}", series, "layer", ylog=True)
             for prefix, series in gradients.items()
         ),
     ]
     notes = (
-        f"GoogLeNet on {base.dataset} at {base.image_size} pixels, preset {name}: {base.train_size} training images, "
-        f"{budget} of {base.global_batch} images",
+        f"GoogLeNet on {base.dataset} at {base.image_size} pixels, preset {name}: {captions.training(base)}",
         "two widths of each: the narrow net without bottlenecks takes about the FLOPs of the wide one with them; "
         f"gradients of {plain[0][0] if plain else 'no net'}, branch by branch in each block",
         f"the slides' example, the 5x5 branch of 3a at 28x28x192: {int(_printed('branch_direct')['value']):,} "
@@ -390,7 +238,7 @@ EXPERIMENT = Experiment(
     settings=("model",),
     claims=claims,
     figure=figure,
-    fill_defaults=fill_defaults,
+    fill_defaults=lambda name, config: fill(config, 1e-2 if "-bn" in config.model else 3e-3),
     tables=("test_accuracy", FLOPS, "parameters"),
 )
 

@@ -30,26 +30,31 @@ Deviation: AdamW with one learning rate a family and data set: the best on `val`
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
-from vision_repro.analysis.claims import Claim, Verdict
+from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges import bias
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig, UserError
+from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
+from vision_repro.models import families
+from vision_repro.models.families import TITLES, title
+from vision_repro.presets import bases, captions, scales
+from vision_repro.presets.rates import UNTUNED, fill
 
-# Beginning of a model's name -> family; a hybrid is told by its "+".
-FAMILIES = {
-    "lenet": "LeNet-5", "alexnet": "AlexNet", "vgg": "VGG", "googlenet": "GoogLeNet", "resnet": "ResNet", "bit": "BiT",
-    "vit": "ViT", "r": "hybrid", "swin": "Swin",
-}  # fmt: skip
-CNNS = ("AlexNet", "VGG", "GoogLeNet", "ResNet", "BiT")
+Pair = tuple[Sequence[str], Sequence[str]]
+"""Models that are compared, the first with the second."""
+Judge = Callable[[Evidence], Judgement]
+CNNS = tuple(TITLES[name] for name in families.CNNS)
+DATA, BUILT_IN = "ViT, section 4.3", "derived from ViT, section 3.1"
+ORDER = "derived from ViT, sections 3.1 and D.4, Table 8"
+LATER = "Naseer et al. 2021 (arXiv 2105.10497) and Tuli et al. 2021 (arXiv 2105.07197), not the ViT paper"
 LEARNING_RATES = {
     "digits": {
         "LeNet-5": 0.01, "AlexNet": 0.003, "VGG": 0.003, "GoogLeNet": 0.01, "ResNet": 0.01, "BiT": 0.003,
@@ -60,80 +65,58 @@ LEARNING_RATES = {
         "hybrid": 0.003, "Swin": 0.003,
     },
 }  # fmt: skip
-UNTUNED = 1e-3
-"""For other data sets."""
-
-_DIGITS = RunConfig(
-    dataset="digits", image_size=8, steps=170, global_batch=32, evaluations=2, shots="", select="last",
-    precision="fp32", probes="shift patch_shuffle texture_shape",
-)  # fmt: skip
-_CIFAR = replace(_DIGITS, dataset="cifar10", image_size=16, steps=400, global_batch=64, augmentation="flip")
+PROBES = "shift patch_shuffle texture_shape"
+_DIGITS = replace(bases.LAST_DIGITS, steps=170, global_batch=32, precision="fp32", probes=PROBES)
+_CIFAR = replace(bases.LAST_CIFAR, image_size=16, steps=400, augmentation="flip", precision="fp32", probes=PROBES)
 
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1),
-        axes={"model": ("lenet5", "resnet8", "vit-32x2/2", "swin-32x1.1/2"), "train_size": (20, 40)}, seeds=1,
-        cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(
+        _DIGITS,
+        {"model": ("lenet5", "resnet8", "vit-32x2/2", "swin-32x1.1/2"), "train_size": (20, 40)},
     ),
-    "cpu": Preset(
-        base=_DIGITS,
-        axes={
+    "cpu": scales.cpu(
+        _DIGITS,
+        {
             "model": (
                 "lenet5", "alexnetx0.125", "vgg11x0.125-bn", "googlenetx0.0625-bn-noaux", "resnet8", "bit-r11x0.15",
                 "vit-64x2/2", "r8x0.15+vit-32x3/2", "swin-32x2.2/2-w2",
             ),
             "train_size": (100, 1200),
         },
-        seeds=5, cost="about 3 minutes on two cores; scikit-learn's digits, offline",
+        "about 3 minutes",
     ),
-    "cifar": Preset(
-        base=_CIFAR,
-        axes={
+    "cifar": scales.real(
+        _CIFAR,
+        {
             "model": (
                 "lenet5", "alexnetx0.125", "vgg11x0.125-bn", "googlenetx0.0625-bn-noaux", "resnet8", "bit-r11x0.15",
                 "vit-32x4/2", "r8x0.15/2+vit-32x3/2", "swin-32x2.2/2",
             ),
             "train_size": (2000, 49_000),
         },
-        seeds=3, cost="about 6 minutes on two cores; CIFAR-10",
+        "about 6 minutes",
     ),
-    "gpu": Preset(
-        base=replace(_CIFAR, image_size=32, steps=1500, global_batch=256, evaluations=3, precision="auto"),
-        axes={
+    "gpu": scales.gpu(
+        replace(_CIFAR, image_size=32, steps=1500, global_batch=256, evaluations=3, precision="auto"),
+        {
             "model": (
                 "lenet5", "alexnet-64x0.375", "vgg11x0.5-bn", "googlenetx0.25-bn-noaux", "resnet20", "bit-r14x0.375/2",
                 "vit-96x4/4", "r8x0.25/2+vit-96x4/4", "swin-64x2.2/4",
             ),
             "train_size": (1000, 7000, 49_000),
         },
-        seeds=5, cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
     ),
 }  # fmt: skip
 
 
-def family(model: str) -> str:
-    """Returns the family of a model, by its name.
-
-    Raises:
-        UserError: if it is none of the nine.
-    """
-    match = re.match(r"r(?=\d+[^+]*\+vit)|(?:lenet|alexnet|vgg|googlenet|resnet|bit|vit|swin)(?=[\dx-])", model)
-    if match is None:
-        known = ", ".join(FAMILIES.values())
-        raise UserError(f'--model="{model}" is of no family that is compared here: expected one of {known}.')
-    return FAMILIES[match[0]]
-
-
-def _learning_rate(preset: str, config: RunConfig) -> RunConfig:
-    """Fills in the learning rate of the family, unless one is given."""
-    rates = LEARNING_RATES.get(config.dataset, {})
-    return config if config.lr is not None else replace(config, lr=rates.get(family(config.model), UNTUNED))
+def _rate(config: RunConfig) -> float:
+    return LEARNING_RATES.get(config.dataset, {}).get(title(config.model), UNTUNED)
 
 
 def _groups(preset: Preset) -> dict[str, list[str]]:
     """Returns the models of each family in the preset, and those of all CNNs that are compared."""
-    models = [str(model) for model in preset.axes["model"]]
-    found = {name: [model for model in models if family(model) == name] for name in FAMILIES.values()}
+    models = captions.models(preset)
+    found = {name: [model for model in models if title(model) == name] for name in TITLES.values()}
     return found | {"CNNs": [model for name in CNNS for model in found[name]]}
 
 
@@ -150,88 +133,37 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
     """Returns what the paper claims of ViT and CNNs, and the claim on shape."""
     few, many = _sizes(preset)[0], _sizes(preset)[-1]
     grid = _own_grid(vit[0], preset.shared.image_size)
-    left, patches = f"shuffled_accuracy_{grid:02}", f"its {grid} x {grid} patches"
+    left, patches = f"shuffled_accuracy_{grid:02}", f"its {grid} x {grid} patches are shuffled"
     at_few, at_many = f"at {few} images", f"at {many} images"
-    more = partial(partial, bias.more)
+    cnn_first, vit_first = (cnns, vit), (vit, cnns)
+
+    def more(pair: Pair, reading: bias.Reading, metric: str, subject: str, size: int = many) -> Judge:
+        return partial(
+            bias.more, first=pair[0], second=pair[1], size=size, reading=reading, metric=metric, subject=subject
+        )
+
+    few_images = more(cnn_first, bias.accuracy, "test_accuracy", f"accuracy of CNNs minus ViT {at_few}", few)
+    steady = f"consistency of CNNs minus ViT {at_many}, mean over shifts"
+    shifted = more(cnn_first, bias.consistency, "shift_consistency", steady)
+    alone, whole = (vit, ()), f"accuracy of ViT on whole minus shuffled images {at_many}"
+    lost = more(alone, partial(bias.lost, grid=grid), left, whole)
+    kept = more(vit_first, partial(bias.kept, grid=grid), left, f"share of accuracy kept, ViT minus CNNs {at_many}")
+    shape = more(vit_first, bias.shape_share, "shape_share", f"share of shape, ViT minus CNNs {at_many}")
+    gains = partial(bias.gains, first=vit, second=cnns, sizes=_sizes(preset))
+    learns = f"ViT learns where its patches are: it loses accuracy when {patches}"
+    steadier = "CNNs keep their class under shifts more often than ViT"
     return [
-        Claim(
-            "cnns-ahead-with-few-images",
-            "CNNs are ahead of ViT with few training images",
-            "ViT, section 4.3",
-            more(
-                first=cnns,
-                second=vit,
-                size=few,
-                reading=bias.accuracy,
-                metric="test_accuracy",
-                subject=f"accuracy of CNNs minus ViT {at_few}",
-            ),
-        ),
-        Claim(
-            "vit-gains-with-images",
-            "With more training images ViT gains on the CNNs",
-            "ViT, section 4.3",
-            partial(bias.gains, first=vit, second=cnns, sizes=_sizes(preset)),
-        ),
-        Claim(
-            "cnns-keep-their-class-when-shifted",
-            "CNNs keep their class under shifts more often than ViT",
-            "derived from ViT, section 3.1",
-            more(
-                first=cnns,
-                second=vit,
-                size=many,
-                reading=bias.consistency,
-                metric="shift_consistency",
-                subject=f"consistency of CNNs minus ViT {at_many}, mean over shifts",
-            ),
-        ),
-        Claim(
-            "vit-uses-positions",
-            f"ViT learns where its patches are: it loses accuracy when {patches} are shuffled",
-            "derived from ViT, sections 3.1 and D.4, Table 8",
-            more(
-                first=vit,
-                second=(),
-                size=many,
-                reading=partial(bias.lost, grid=grid),
-                metric=left,
-                subject=f"accuracy of ViT on whole minus shuffled images {at_many}",
-            ),
-        ),
-        Claim(
-            "vit-less-hurt-by-shuffling",
-            f"ViT keeps more of its accuracy than CNNs when {patches} are shuffled",
-            "derived from ViT, sections 3.1 and D.4, Table 8",
-            more(
-                first=vit,
-                second=cnns,
-                size=many,
-                reading=partial(bias.kept, grid=grid),
-                metric=left,
-                subject=f"share of accuracy kept, ViT minus CNNs {at_many}",
-            ),
-        ),
-        Claim(
-            "vit-decides-by-shape",
-            "Where they disagree, ViT decides for shape, not texture, more often than CNNs",
-            "Naseer et al. 2021 (arXiv 2105.10497) and Tuli et al. 2021 (arXiv 2105.07197), not the ViT paper",
-            more(
-                first=vit,
-                second=cnns,
-                size=many,
-                reading=bias.shape_share,
-                metric="shape_share",
-                subject=f"share of shape, ViT minus CNNs {at_many}",
-            ),
-        ),
+        Claim("cnns-ahead-with-few-images", "CNNs are ahead of ViT with few training images", DATA, few_images),
+        Claim("vit-gains-with-images", "With more training images ViT gains on the CNNs", DATA, gains),
+        Claim("cnns-keep-their-class-when-shifted", steadier, BUILT_IN, shifted),
+        Claim("vit-uses-positions", learns, ORDER, lost),
+        Claim("vit-less-hurt-by-shuffling", f"ViT keeps more of its accuracy than CNNs when {patches}", ORDER, kept),
+        Claim("vit-decides-by-shape", _SHAPE, LATER, shape),
     ]
 
 
-BETWEEN = {
-    "hybrid": "derived from ViT, sections 3.1 and 4.4",
-    "Swin": "derived from Swin, sections 1 and 4.4",
-}
+_SHAPE = "Where they disagree, ViT decides for shape, not texture, more often than CNNs"
+BETWEEN = {"hybrid": "derived from ViT, sections 3.1 and 4.4", "Swin": "derived from Swin, sections 1 and 4.4"}
 """Family that lies between ViT and CNNs -> source."""
 
 
@@ -242,25 +174,16 @@ def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list
         ("shifted", f"consistency under shifts at {many} images", bias.consistency, many, "shift_consistency"),
         ("few-images", f"accuracy at {few} images", bias.accuracy, few, "test_accuracy"),
     )
-    sides = ((f"{name.lower()}-above-vit", name, "ViT"), (f"{name.lower()}-below-cnns", "CNNs", name))
-    return [
-        Claim(
-            f"{side}:{key}",
-            f"In {words}, {name} lies {'above ViT' if second == 'ViT' else 'below the CNNs'}",
-            BETWEEN[name],
-            partial(
-                bias.more,
-                first=groups[first],
-                second=groups[second],
-                size=size,
-                reading=reading,
-                metric=metric,
-                subject=f"{words}, {first} minus {second}",
-            ),
+    sides = (("above-vit", "above ViT", name, "ViT"), ("below-cnns", "below the CNNs", "CNNs", name))
+    found = []
+    for (key, words, reading, size, metric), (side, place, first, second) in product(readings, sides):
+        judge = partial(
+            bias.more, first=groups[first], second=groups[second], size=size, reading=reading, metric=metric
         )
-        for key, words, reading, size, metric in readings
-        for side, first, second in sides
-    ]
+        judged = partial(judge, subject=f"{words}, {first} minus {second}")
+        statement = f"In {words}, {name} lies {place}"
+        found.append(Claim(f"{name.lower()}-{side}:{key}", statement, BETWEEN[name], judged))
+    return found
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
@@ -278,31 +201,19 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     from vision_repro.figures.study import Curves, Dots, study_figure
 
     base, many = preset.shared, _sizes(preset)[-1]
-    models = {str(model): family(str(model)) for model in preset.axes["model"]}
+    models = {model: title(model) for model in captions.models(preset)}
     full: dict[str, Setting] = {model: {"model": model, "train_size": many} for model in models}
+    over_images = [over(rows, "test_accuracy", {"model": key}, "train_size", models[key]) for key in models]
+    shifted, shuffled = (
+        [by_layer(rows, metric, full[key], models[key]) for key in models]
+        for metric in ("shift_consistency", "shuffled_accuracy")
+    )
+    shapes = [entry(rows, "shape_share", full[key], models[key]) for key in models]
     panels = (
-        Curves(
-            "Test accuracy [%]",
-            [over(rows, "test_accuracy", {"model": key}, "train_size", models[key]) for key in models],
-            "training images",
-            xlog=True,
-        ),
-        Curves(
-            "Same class when shifted [%]",
-            [by_layer(rows, "shift_consistency", full[key], models[key]) for key in models],
-            "shift [pixels]",
-            xlog=True,
-        ),
-        Curves(
-            "Accuracy when shuffled [%]",
-            [by_layer(rows, "shuffled_accuracy", full[key], models[key]) for key in models],
-            "patches along a side (1: whole image)",
-            xlog=True,
-        ),
-        Dots(
-            "Shape among shape or texture [%]",
-            [entry(rows, "shape_share", full[key], models[key]) for key in models],
-        ),
+        Curves("Test accuracy [%]", over_images, "training images", xlog=True),
+        Curves("Same class when shifted [%]", shifted, "shift [pixels]", xlog=True),
+        Curves("Accuracy when shuffled [%]", shuffled, "patches along a side (1: whole image)", xlog=True),
+        Dots("Shape among shape or texture [%]", shapes),
     )
     notes = (
         f"preset {name}: {base.dataset} at {base.image_size} pixels, {base.steps} steps of {base.global_batch} images, "
@@ -320,12 +231,18 @@ EXPERIMENT = Experiment(
     settings=("model", "train_size"),
     claims=claims,
     figure=figure,
-    fill_defaults=_learning_rate,
+    fill_defaults=lambda preset, config: fill(config, _rate(config)),
     tables=(
-        "test_accuracy", "shift_consistency_01", "shift_consistency_02", "shuffled_accuracy_04", "shape_share",
-        "shape_only_accuracy", "texture_only_accuracy", "cue_share",
+        "test_accuracy",
+        "shift_consistency_01",
+        "shift_consistency_02",
+        "shuffled_accuracy_04",
+        "shape_share",
+        "shape_only_accuracy",
+        "texture_only_accuracy",
+        "cue_share",
     ),
-)  # fmt: skip
+)
 
 if __name__ == "__main__":
     sys.exit(main(EXPERIMENT))

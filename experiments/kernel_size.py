@@ -49,8 +49,8 @@ from vision_repro.analysis.judges import kernels
 from vision_repro.analysis.judges.comparisons import compare, not_worse, of_models, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
+from vision_repro.presets import bases, captions, scales
 
 SECTION = "VGG, section 2.3; CNN slides"
 MARGIN = 0.015
@@ -84,33 +84,16 @@ ARMS = {
     "gpu": _arms("", "32.64.128", _GPU_WIDTHS, "3.3-norm", "3.3.3-norm"),
 }
 
-_DIGITS = RunConfig(
-    dataset="digits", image_size=8, model="", train_size=300, steps=240, global_batch=64, lr=3e-3, evaluations=2,
-    select="last", shots="", probes="cost",
-)  # fmt: skip
-_CIFAR = replace(_DIGITS, dataset="cifar10", image_size=32, train_size=49000, steps=700)
-
-
-def _preset(name: str, base: RunConfig, seeds: int, cost: str, evidence: bool = True) -> Preset:
-    return Preset(
-        replace(base, model=next(iter(ARMS[name].values()))),
-        {"model": tuple(ARMS[name].values())},
-        seeds,
-        cost,
-        evidence,
-    )
-
+_DIGITS = replace(bases.LAST_DIGITS, train_size=300, steps=240, lr=3e-3, probes="cost")
+_CIFAR = replace(bases.LAST_CIFAR, steps=700, lr=3e-3, probes="cost", augmentation="none")
+AXES = {name: {"model": tuple(arms.values())} for name, arms in ARMS.items()}
 
 PRESETS = {
-    "smoke": _preset(
-        "smoke", replace(_DIGITS, steps=2, evaluations=1, train_size=40), 1,
-        "seconds; shows that everything works, never evidence", evidence=False,
-    ),
-    "cpu": _preset("cpu", _DIGITS, 5, "about 3 minutes on two cores; scikit-learn's digits, offline"),
-    "cifar": _preset("cifar", _CIFAR, 5, "about 13 minutes on two cores; CIFAR-10"),
-    "gpu": _preset(
-        "gpu", replace(_CIFAR, steps=4000, global_batch=256, augmentation="crop-flip", evaluations=5), 5,
-        "about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
+    "smoke": scales.smoke(_DIGITS, AXES["smoke"]),
+    "cpu": scales.cpu(_DIGITS, AXES["cpu"], "about 3 minutes"),
+    "cifar": scales.real(_CIFAR, AXES["cifar"], "about 13 minutes", seeds=5),
+    "gpu": scales.gpu(
+        replace(_CIFAR, steps=4000, global_batch=256, augmentation="crop-flip", evaluations=5), AXES["gpu"]
     ),
 }  # fmt: skip
 
@@ -123,63 +106,32 @@ def _of_pair(arms: Mapping[Arm, str], large: str, small: str, printed: str) -> l
     """Returns the claims on a large kernel and its stack for which `arms` has the models."""
     one, few = f"one {large}x{large} kernel", f"{'two' if small == '3.3' else 'three'} 3x3 kernels"
     big, stack, linear = (arms.get((item, "field"), "") for item in (large, small, f"{small}-linear"))
-    seven = SHALLOW if large == "5" else ""
-    found = []
+    found: list[Claim] = []
     if big and stack:
         sides = [int(side) for side in (large, *small.split("."))]
         spread = [int(count) for count in big.rpartition("-c")[2].split(".")]
         ratio = partial(kernels.share_of_weights, large=big, small=stack, sides=sides, spread=spread)
-        found = [
-            Claim(
-                f"fewer-weights:{large}",
-                f"With equal channels, {few} have {printed[:4]} of the weights of {one}",
-                SECTION,
-                ratio,
-                printed,
-            ),
-            Claim(
-                f"not-worse-at-equal-field:{large}",
-                f"At equal receptive field, {few} are not worse than {one}",
-                SECTION,
-                of_models(not_worse, stack, big, margin=MARGIN),
-            ),
-            Claim(
-                f"better-at-equal-field:{large}",
-                f"At equal receptive field, {few} are better than {one}",
-                "VGG, section 4.1",
-                partial(_better, first=stack, second=big),
-                seven,
-            ),
-        ]
-    if big:
+        keeps = of_models(not_worse, stack, big, margin=MARGIN)
+        weights = f"With equal channels, {few} have {printed[:4]} of the weights of {one}"
+        kept, better = (f"At equal receptive field, {few} are {words} than {one}" for words in ("not worse", "better"))
+        judge, theirs = partial(_better, first=stack, second=big), SHALLOW if large == "5" else ""
         found += [
-            Claim(
-                f"better-at-equal-{match}:{large}",
-                f"At equal {words}, {few} are better than {one}",
-                "CNN slides",
-                partial(_better, first=arms[small, match], second=big),
-            )
-            for match, words in MATCHES.items()
-            if (small, match) in arms
+            Claim(f"fewer-weights:{large}", weights, SECTION, ratio, printed),
+            Claim(f"not-worse-at-equal-field:{large}", kept, SECTION, keeps),
+            Claim(f"better-at-equal-field:{large}", better, "VGG, section 4.1", judge, theirs),
         ]
+    for match, words in MATCHES.items() if big else ():
+        if (small, match) in arms:
+            judge = partial(_better, first=arms[small, match], second=big)
+            statement = f"At equal {words}, {few} are better than {one}"
+            found.append(Claim(f"better-at-equal-{match}:{large}", statement, "CNN slides", judge))
     if stack and linear:
-        found.append(
-            Claim(
-                f"non-linearity-helps:{large}",
-                f"A ReLU between {few} helps",
-                SECTION,
-                partial(_better, first=stack, second=linear),
-            )
-        )
+        judge = partial(_better, first=stack, second=linear)
+        found.append(Claim(f"non-linearity-helps:{large}", f"A ReLU between {few} helps", SECTION, judge))
     if big and linear:
-        found.append(
-            Claim(
-                f"fewer-weights-cost-nothing:{large}",
-                f"Without a ReLU between, {few} score as {one}, with fewer weights",
-                SECTION,
-                of_models(same, linear, big, margin=MARGIN),
-            )
-        )
+        equal = of_models(same, linear, big, margin=MARGIN)
+        statement = f"Without a ReLU between, {few} score as {one}, with fewer weights"
+        found.append(Claim(f"fewer-weights-cost-nothing:{large}", statement, SECTION, equal))
     return found
 
 
@@ -248,8 +200,8 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
         _differences(verdicts),
     )
     notes = (
-        f"data set {base.dataset}, preset {name}: {base.train_size} training images, {base.total_steps} steps of "
-        f"{base.global_batch} images, last weights; a network has one kernel or stack a stage",
+        f"data set {base.dataset}, preset {name}: {captions.training(base)}, last weights; a network has one "
+        "kernel or stack a stage",
         "linear: without the ReLU between the kernels; (c): equal channels, or equal to the large kernel's parameters, "
         "FLOPs or both; (d): 3x3 kernels minus the large one at equal field, parameters, FLOPs or both; what the ReLU "
         "adds; linear stack minus the large kernel",

@@ -4,8 +4,10 @@ paper     An Image is Worth 16x16 Words (ViT, arXiv 2010.11929v2), section D.4, 
 question  Accuracy of one ViT with no, 1-D, 2-D and relative position embeddings, added to the first layer's input, to
           every layer's from own tables, or to every layer's from a shared one.
 command   make exp-position-embedding [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 5 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU;
+cost      smoke seconds; cpu about 3 minutes and cifar about 15 minutes on two cores; gpu about an hour on one GPU;
           paper about 200 GPU-hours (`ARGS=--dry-run`)
+shared    The 1-D embedding at the input is data_scaling's ViT with all training images, at `cpu`, `cifar` and `gpu`
+          (there the first three seeds): trained once. The other variants differ from it in the embedding only.
 expected  The paper: without one 2.8 points are lost, all others lie within 0.33 points of each other.
 
 Deviation: small ViTs trained on the data set that they are tested on, instead of B/16 pre-trained on a large one.
@@ -30,9 +32,10 @@ from vision_repro.analysis.judges.comparisons import compare, same
 from vision_repro.analysis.judges.joint import jointly
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
+from vision_repro.presets import bases, scales
+from vision_repro.presets.rates import UNTUNED, learning_rate
 
 SOURCE = "ViT, section D.4, Table 8"
 MARGIN = 0.015
@@ -55,39 +58,25 @@ def _models(stem: str) -> tuple[str, ...]:
     return tuple(stem + option for option in VARIANTS)
 
 
-_DIGITS = RunConfig(
-    dataset="digits", image_size=8, model="vit-64x4/2", steps=400, global_batch=64, evaluations=5, lr=3e-3
-)
-_CIFAR = RunConfig(
-    dataset="cifar10", image_size=32, model="vit-64x4/4", train_size=49000, steps=600, global_batch=64, evaluations=6,
-    lr=1e-3, augmentation="crop-flip", shots="5",
-)  # fmt: skip
-
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1, train_size=40, shots="5", draws=1),
-        axes={"model": _models("vit-32x4/2")}, seeds=1,
-        cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(
+        replace(bases.DIGITS, model="vit-32x4/2", lr=learning_rate("digits", "vit-32x4/2"), shots="5", draws=1),
+        {"model": _models("vit-32x4/2")},
     ),
-    "cpu": Preset(
-        base=_DIGITS, axes={"model": _models("vit-64x4/2")}, seeds=5,
-        cost="about 5 minutes on two cores; scikit-learn's digits, offline",
+    "cpu": scales.cpu(
+        replace(bases.DIGITS, lr=learning_rate("digits", "vit-64x4/2")), {"model": _models("vit-64x4/2")},
+        "about 3 minutes",
     ),
-    "cifar": Preset(
-        base=_CIFAR, axes={"model": _models("vit-64x4/4")}, seeds=3, cost="about 12 minutes on two cores; CIFAR-10",
+    "cifar": scales.real(
+        replace(bases.CIFAR, lr=learning_rate("cifar10", "vit-64x4/4"), shots="5"),
+        {"model": _models("vit-64x4/4")}, "about 15 minutes",
     ),
-    "gpu": Preset(
-        base=replace(_CIFAR, model="vit-128x4/4", steps=8000, global_batch=256, evaluations=20, shots="1 5 10"),
-        axes={"model": _models("vit-128x4/4")}, seeds=5,
-        cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
+    "gpu": scales.gpu(
+        replace(bases.CIFAR_GPU, lr=learning_rate("cifar10", "vit-128x4/4")), {"model": _models("vit-128x4/4")}
     ),
-    "paper": Preset(
-        base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, budget="epochs",
-            epochs=7.0, global_batch=4096, evaluations=20, augmentation="inception",
-        ),
-        axes={"model": _models("vit-b/16")}, seeds=1,
-        cost="about 200 GPU-hours; ImageNet-21k-like class folders (see --dry-run)",
+    "paper": scales.paper(
+        replace(bases.IMAGENET21K, lr=UNTUNED, shots="5"), {"model": _models("vit-b/16")},
+        "about 200", "ImageNet-21k-like class folders",
     ),
 }  # fmt: skip
 

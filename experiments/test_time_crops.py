@@ -42,6 +42,8 @@ from vision_repro.cli import main
 from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
 from vision_repro.papers.tables import paper_table
+from vision_repro.presets import bases, captions, scales
+from vision_repro.presets.stages import trained
 
 ALEXNET = "AlexNet, section 4.1"
 SLIDES = "lecture slides on CNNs; ResNet, section 3.4"
@@ -51,11 +53,9 @@ TRAINED = "trained"
 COUNTS = {"crop": 1, "ten": 10, "fifty": 50}
 """Views of a test image, and so the passes that it costs."""
 
-_DIGITS = RunConfig(
-    dataset="digits", image_size=14, model="resnet8", budget="none", pretraining=TRAINED, steps=600, global_batch=64,
-    lr=3e-3, augmentation="inception", select="last", evaluations=2, shots="",
-)  # fmt: skip
-_CIFAR = replace(_DIGITS, dataset="cifar10", image_size=28, train_size=49_000, steps=700)
+_TRAINED: dict[str, Any] = {"budget": "none", "pretraining": TRAINED, "augmentation": "inception"}
+_DIGITS = replace(bases.LAST_DIGITS, **_TRAINED, image_size=14, steps=600, lr=3e-3)
+_CIFAR = replace(bases.LAST_CIFAR, **_TRAINED, image_size=28, steps=700, lr=3e-3)
 _IMAGENETTE = replace(
     _DIGITS, dataset="imagenette", image_size=64, train_size=2970, steps=1000, lr=1e-3, augmentation="vgg"
 )
@@ -66,47 +66,32 @@ def _axes(*models: str) -> dict[str, tuple[Any, ...]]:
 
 
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1, train_size=40, global_batch=8, image_size=8),
-        axes=_axes("resnet8x0.5", "vit-32x2/2"), seeds=1,
-        cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(_DIGITS, _axes("resnet8x0.5", "vit-32x2/2"), global_batch=8, image_size=8),
+    "cpu": scales.cpu(_DIGITS, _axes("resnet8", "vit-32x4/2"), "about 3 minutes"),
+    "cifar": scales.real(_CIFAR, _axes("resnet8x0.5", "vit-64x3/7"), "about 6 minutes"),
+    "imagenette": scales.real(
+        _IMAGENETTE, _axes("resnet18x0.25", "vit-128x4/8"), "about 40 minutes", data="Imagenette, or a part of it"
     ),
-    "cpu": Preset(
-        base=_DIGITS, axes=_axes("resnet8", "vit-32x4/2"), seeds=5,
-        cost="about 3 minutes on two cores; scikit-learn's digits, offline",
-    ),
-    "cifar": Preset(
-        base=_CIFAR, axes=_axes("resnet8x0.5", "vit-64x3/7"), seeds=3,
-        cost="about 6 minutes on two cores; CIFAR-10",
-    ),
-    "imagenette": Preset(
-        base=_IMAGENETTE, axes=_axes("resnet18x0.25", "vit-128x4/8"), seeds=3,
-        cost="about 40 minutes on two cores; Imagenette, or a part of it",
-    ),
-    "gpu": Preset(
-        base=replace(
+    "gpu": scales.gpu(
+        replace(
             _IMAGENETTE, dataset="imagenette-320", image_size=112, train_size=9374, steps=4000, global_batch=128,
             evaluations=5,
         ),
-        axes=_axes("resnet18", "vit-192x8/16"), seeds=5,
-        cost="about an hour on one GPU; Imagenette at 320 pixels",
+        _axes("resnet18", "vit-192x8/16"), data="Imagenette at 320 pixels",
     ),
-    "paper": Preset(
-        base=replace(
+    "paper": scales.paper(
+        replace(
             _IMAGENETTE, dataset="imagenet", image_size=224, train_size=1_268_355, steps=450_000, global_batch=256,
             evaluations=20,
         ),
-        axes=_axes("alexnet", "googlenet", "resnet50", "vit-b/16"), seeds=3,
-        cost="several hundred GPU-hours; ImageNet (see --dry-run)",
+        _axes("alexnet", "googlenet", "resnet50", "vit-b/16"), "several hundred", "ImageNet", seeds=3,
     ),
 }  # fmt: skip
 
 
 def pretraining(name: str, config: RunConfig) -> RunConfig | None:
     """Returns the training whose weights are measured: of the model and seed, the same for all views."""
-    if config.pretraining != TRAINED:
-        return None
-    return replace(config, budget="steps", pretraining="", weights="", probes="", views=RunConfig.views)
+    return trained(config) if config.pretraining == TRAINED else None
 
 
 def _more(evidence: Evidence, model: str, first: str, second: str) -> Judgement:
@@ -131,35 +116,19 @@ def claims(name: str, preset: Preset) -> list[Claim]:
     there = {str(views) for views in preset.axes["views"]}
     found: list[Claim] = []
     for model in map(str, preset.axes["model"]):
+        more, fading = partial(_more, model=model), partial(_fading, model=model)
         if {"ten", "crop"} <= there:
-            found.append(
-                Claim(
-                    f"ten-better-than-one:{model}",
-                    f"Ten crops are more accurate than one view ({model})",
-                    ALEXNET,
-                    partial(_more, model=model, first="ten", second="crop"),
-                    "+1.5 points, top-1 of AlexNet",
-                )
-            )
+            judge, theirs = partial(more, first="ten", second="crop"), "+1.5 points, top-1 of AlexNet"
+            statement = f"Ten crops are more accurate than one view ({model})"
+            found.append(Claim(f"ten-better-than-one:{model}", statement, ALEXNET, judge, theirs))
         if {"fifty", "ten"} <= there:
-            found.append(
-                Claim(
-                    f"fifty-better-than-ten:{model}",
-                    f"Ten crops at five scales are more accurate than at one ({model})",
-                    SLIDES,
-                    partial(_more, model=model, first="fifty", second="ten"),
-                )
-            )
+            judge = partial(more, first="fifty", second="ten")
+            statement = f"Ten crops at five scales are more accurate than at one ({model})"
+            found.append(Claim(f"fifty-better-than-ten:{model}", statement, SLIDES, judge))
         if set(COUNTS) <= there:
-            found.append(
-                Claim(
-                    f"later-views-gain-less:{model}",
-                    f"A view gains less from 10 to 50 than from 1 to 10 ({model})",
-                    GOOGLENET,
-                    partial(_fading, model=model),
-                    "+0.84 points, top-5 of GoogLeNet: 0.92 of 9 crops, 1.26 of 134",
-                )
-            )
+            theirs = "+0.84 points, top-5 of GoogLeNet: 0.92 of 9 crops, 1.26 of 134"
+            statement = f"A view gains less from 10 to 50 than from 1 to 10 ({model})"
+            found.append(Claim(f"later-views-gain-less:{model}", statement, GOOGLENET, fading, theirs))
     return found
 
 
@@ -186,7 +155,7 @@ def figure(rows: Sequence[SummaryRow], verdicts: Sequence[Verdict], name: str, p
     from vision_repro.figures.series import Point, Series, one, paper
     from vision_repro.figures.study import Curves, study_figure
 
-    base, models = preset.shared, [str(model) for model in preset.axes["model"]]
+    base, models = preset.shared, captions.models(preset)
     classes = describe(base.dataset).classes or 10
     counted, priced = [], []
     for model in models:

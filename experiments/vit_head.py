@@ -4,8 +4,10 @@ paper     An Image is Worth 16x16 Words (ViT, arXiv 2010.11929v2), section D.3, 
 question  Accuracy of one ViT that is read from a class token, and of one read from the mean of its patch tokens, over
           the same peak learning rates.
 command   make exp-vit-head [PRESET=cpu|cifar|gpu|paper] [SEEDS=5] [DEVICES=1]
-cost      smoke seconds; cpu about 5 minutes and cifar about 12 minutes on two cores; gpu about an hour on one GPU;
+cost      smoke seconds; cpu about 3 minutes and cifar about 15 minutes on two cores; gpu about an hour on one GPU;
           paper about 100 GPU-hours (`ARGS=--dry-run`)
+shared    The class token at the rate that data_scaling found is its ViT with all training images, at `cpu`, `cifar` and
+          `gpu` (there the first three seeds): trained once.
 expected  The paper: pooling at the token's learning rate (8e-4) is much worse, at a smaller one (3e-4) as good.
 
 Deviation: rates of ours (1e-2 to 3e-4) instead of 8e-4 and 3e-4, which are for B/16-like models and batches of 4096.
@@ -30,12 +32,12 @@ from vision_repro.analysis.judges.comparisons import Setting, compare, same
 from vision_repro.analysis.judges.rates import best_rate
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
-from vision_repro.config import RunConfig
 from vision_repro.experiment import Experiment, Preset
+from vision_repro.presets import bases, scales
+from vision_repro.presets.rates import SEARCH_GRID as RATES
 
 SOURCE = "ViT, section D.3, Figure 9"
 MARGIN = 0.015
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 
 
 def _heads(stem: str) -> tuple[str, str]:
@@ -43,38 +45,19 @@ def _heads(stem: str) -> tuple[str, str]:
     return stem, f"{stem}-gap"
 
 
-_DIGITS = RunConfig(dataset="digits", image_size=8, model="vit-64x4/2", steps=400, global_batch=64, evaluations=5)
-_CIFAR = RunConfig(
-    dataset="cifar10", image_size=32, model="vit-64x4/4", train_size=49000, steps=600, global_batch=64, evaluations=6,
-    augmentation="crop-flip", shots="5",
-)  # fmt: skip
-
 PRESETS = {
-    "smoke": Preset(
-        base=replace(_DIGITS, steps=2, evaluations=1, train_size=40, shots="5", draws=1),
-        axes={"model": _heads("vit-32x4/2"), "lr": (1e-3, 3e-3)}, seeds=1,
-        cost="seconds; shows that everything works, never evidence", evidence=False,
+    "smoke": scales.smoke(
+        replace(bases.DIGITS, model="vit-32x4/2", shots="5", draws=1),
+        {"model": _heads("vit-32x4/2"), "lr": (3e-3, 1e-2)},
     ),
-    "cpu": Preset(
-        base=_DIGITS, axes={"model": _heads("vit-64x4/2"), "lr": RATES}, seeds=5,
-        cost="about 5 minutes on two cores; scikit-learn's digits, offline",
+    "cpu": scales.cpu(bases.DIGITS, {"model": _heads("vit-64x4/2"), "lr": RATES}, "about 3 minutes"),
+    "cifar": scales.real(
+        replace(bases.CIFAR, shots="5"), {"model": _heads("vit-64x4/4"), "lr": RATES}, "about 15 minutes"
     ),
-    "cifar": Preset(
-        base=_CIFAR, axes={"model": _heads("vit-64x4/4"), "lr": RATES}, seeds=3,
-        cost="about 12 minutes on two cores; CIFAR-10",
-    ),
-    "gpu": Preset(
-        base=replace(_CIFAR, model="vit-128x4/4", steps=8000, global_batch=256, evaluations=20, shots="1 5 10"),
-        axes={"model": _heads("vit-128x4/4"), "lr": RATES}, seeds=5,
-        cost="about an hour on one GPU; CIFAR-10, or ARGS=--dataset=cifar100",
-    ),
-    "paper": Preset(
-        base=replace(
-            _CIFAR, dataset="imagenet21k", image_size=224, model="vit-b/16", train_size=14_000_000, budget="epochs",
-            epochs=7.0, global_batch=4096, evaluations=20, augmentation="inception",
-        ),
-        axes={"model": _heads("vit-b/16"), "lr": (3e-4, 8e-4)}, seeds=1,
-        cost="about 100 GPU-hours; ImageNet-21k-like class folders (see --dry-run)",
+    "gpu": scales.gpu(bases.CIFAR_GPU, {"model": _heads("vit-128x4/4"), "lr": RATES}),
+    "paper": scales.paper(
+        replace(bases.IMAGENET21K, shots="5"), {"model": _heads("vit-b/16"), "lr": (3e-4, 8e-4)},
+        "about 100", "ImageNet-21k-like class folders",
     ),
 }  # fmt: skip
 

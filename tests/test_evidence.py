@@ -10,12 +10,11 @@ import pytest
 
 import experiments
 from tests.store.finished import finish
-from vision_repro.analysis.claims import Evidence, judge_all
 from vision_repro.analysis.summary import summarise, to_csv
-from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json
 from vision_repro.config import run_id
 from vision_repro.experiment import Experiment, grid
+from vision_repro.figures import redraw
 from vision_repro.report.found import read
 from vision_repro.report.recipes import older_recipe
 from vision_repro.store.runs import RunFolder
@@ -40,12 +39,9 @@ def test_there_is_evidence() -> None:
 
 @pytest.mark.parametrize(("name", "preset"), COMMITTED)
 def test_summary_and_verdicts_follow_from_the_table(name: str, preset: str) -> None:
-    experiment, folder = EXPERIMENTS[name], RESULTS / name / preset
-    table = Table.read(folder / "table.csv")
-    assert to_csv(summarise(table, experiment.settings)) == (folder / "summary.csv").read_text()
-    chosen = experiment.presets[preset]
-    verdicts = judge_all(experiment.claims(preset, chosen), Evidence(table, preset, chosen.evidence))
-    assert verdicts_to_json(verdicts) == (folder / "verdicts.json").read_text()
+    drawing, folder = redraw.read(RESULTS / name / preset), RESULTS / name / preset
+    assert to_csv(summarise(drawing.table, EXPERIMENTS[name].settings)) == (folder / "summary.csv").read_text()
+    assert verdicts_to_json(drawing.verdicts) == (folder / "verdicts.json").read_text()
 
 
 @pytest.mark.parametrize(("name", "preset"), COMMITTED)

@@ -20,6 +20,7 @@ from vision_repro.cli import plan
 from vision_repro.config import UserError
 from vision_repro.experiment import grid
 from vision_repro.launch import preflight
+from vision_repro.presets.rates import SEARCH_GRID, SEARCHED
 from vision_repro.search import sweep
 
 ROOT = Path(__file__).parent.parent
@@ -328,7 +329,7 @@ def test_a_grid_is_seed_by_seed_and_ids_do_not_repeat() -> None:
 def test_the_learning_rates_are_the_outcome_of_the_committed_searches() -> None:
     for preset, dataset in (("cpu", "digits"), ("cifar", "cifar10")):
         found = Table.read(ROOT / f"results/data_scaling/data_scaling_lr_{preset}/table.csv")
-        assert sweep.best(found, "val_accuracy", "model", "lr") == data_scaling.LEARNING_RATES[dataset]
+        assert sweep.best(found, "val_accuracy", "model", "lr") == SEARCHED[dataset]
         models = set(data_scaling.PRESETS[preset].axes["model"])
         assert set(found.levels("model")) == models
-        assert found.levels("lr") == list(data_scaling.SEARCH_GRID)
+        assert found.levels("lr") == list(SEARCH_GRID)

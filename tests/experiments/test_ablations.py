@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,6 @@ def test_every_preset_is_a_grid_of_models_that_exist(module: Any) -> None:
         with torch.device("meta"):
             for model, size in {(run.model, run.image_size) for run in runs}:
                 check_tag(model[5:]) if model.startswith("timm:") else models.build(model, image_size=size, classes=10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", EXPERIMENTS, ids=lambda module: module.EXPERIMENT.name)
-def test_smoke_goes_all_the_way_and_is_no_evidence(module: Any, smoke: Callable[..., Path]) -> None:
-    smoke(module.EXPERIMENT, "--precision=fp32")
 
 
 def table(values: dict[tuple[str, ...], float], settings: tuple[str, ...], metrics: tuple[str, ...]) -> Table:
@@ -140,7 +133,7 @@ def test_hybrids_are_compared_with_their_own_vit() -> None:
         found = [claim.name for claim in attention_distance.claims(name, preset) if "hybrids" in claim.name]
         hybrids = [str(model) for model in preset.axes["model"] if attention_distance.is_hybrid(str(model))]
         assert found == [f"less-local-in-hybrids:{model}" for model in hybrids]
-        assert len(hybrids) == (name != "given")
+        assert len(hybrids) == (name not in ("given", "cifar"))  # data_scaling, whose runs cifar names, has none
 
 
 def test_given_weights_choose_the_preset_that_trains_nothing() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import torch
 from torchvision import datasets
 
 from experiments import cifar100_assignment as assignment
-from experiments.cifar100_assignment import CNNS, EXPERIMENT, MARK, PRESETS, RATES, claims, family, published, soonest
+from experiments.cifar100_assignment import CNNS, EXPERIMENT, MARK, PRESETS, RATES, claims, family, published
 from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
+from vision_repro.analysis.judges import mark
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.cli import main, plan
@@ -144,9 +144,9 @@ def test_too_few_seeds_are_untested() -> None:
 
 def test_the_soonest_is_the_fastest_of_those_at_the_mark() -> None:
     evidence = Evidence(table(SCORES), "gpu", True)
-    assert soonest(evidence, list(SCORES)) == "vgg11x0.25-bn"
-    assert soonest(evidence, ["alexnet-64x0.125"]) is None
-    assert soonest(evidence, []) is None
+    assert mark.soonest(evidence, list(SCORES), MARK) == "vgg11x0.25-bn"
+    assert mark.soonest(evidence, ["alexnet-64x0.125"], MARK) is None
+    assert mark.soonest(evidence, [], MARK) is None
 
 
 def test_the_average_is_over_networks_seed_by_seed() -> None:
@@ -156,8 +156,8 @@ def test_the_average_is_over_networks_seed_by_seed() -> None:
     )
     cnns = [model for model in SCORES if family(model) in CNNS]
     by_hand = {seed: sum(SCORES[model][1] + LUCK[seed] * len(model) / 10 for model in cnns) / 3 for seed in (0, 1, 3)}
-    assert assignment.average(evidence, cnns, "test_accuracy") == pytest.approx(by_hand)
-    assert assignment.average(evidence, [], "test_accuracy") == {}
+    assert mark.average(evidence, cnns, "test_accuracy") == pytest.approx(by_hand)
+    assert mark.average(evidence, [], "test_accuracy") == {}
 
 
 def test_what_is_published_is_above_the_mark_and_of_our_networks() -> None:
@@ -224,15 +224,9 @@ def test_cifar_100_in_its_original_format_goes_all_the_way(
     counted = found.values("forward_flops", model="vgg11x0.125-bn")[0]
     assert counted == forward_flops(RunConfig(model="vgg11x0.125-bn", image_size=32), 100)  # 100 classes
     judged = {item["claim"]: item for item in json.loads((folder / "verdicts.json").read_text())}
-    mark = judged["at-the-mark:vgg11x0.125-bn"]
-    assert mark["verdict"] == UNTESTED
-    assert "needs 3 seeds" in mark["reason"]
+    above = judged["at-the-mark:vgg11x0.125-bn"]
+    assert above["verdict"] == UNTESTED
+    assert "needs 3 seeds" in above["reason"]
     assert judged["a-cnn-is-first"]["verdict"] == UNTESTED
     assert (folder / "figure.pdf").exists()
     assert "at least 60 % validation accuracy" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    few = "--model=resnet8,vit-32x2/2"
-    smoke(EXPERIMENT, few, "--precision=fp32")

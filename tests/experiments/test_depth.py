@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,13 +196,3 @@ def test_the_figure_draws_errors_and_the_papers_numbers() -> None:
 
 def test_an_empty_table_still_has_a_figure() -> None:
     assert len(drawn(Table([]), "cpu").axes) == 5
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    folder = smoke(depth.EXPERIMENT, "--precision=fp32")
-    metrics = (folder / "table.csv").read_text()
-    assert all(name in metrics for name in ("gradient_norm_start_14", "gradient_norm_01", "train_accuracy"))
-    summary = (folder / "summary.md").read_text()
-    assert "final train loss [nats]" in summary
-    assert "| parameters |" in summary

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from vision_repro import models
 from vision_repro.accounting.architectures import counted
 from vision_repro.accounting.flops import forward_flops
 from vision_repro.analysis.claims import FAILS, HOLDS, UNTESTED, Evidence, judge_all
+from vision_repro.analysis.judges import devices
 from vision_repro.analysis.summary import summarise
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation.mix import Mixed
@@ -255,10 +255,11 @@ def test_equal_cost_is_checked_before_accuracy_is_compared() -> None:
 
 def test_reach_is_the_first_layers_over_the_last_in_orders_of_magnitude() -> None:
     evidence = Evidence(table({BASE: 0.8}, {BASE: 0.01}), "cpu", True)
-    found = inception.reach(evidence, BASE, "gradient_norm")
+    reach = partial(devices.reach, early=inception.EARLY, late=inception.LATE)
+    found = reach(evidence, BASE, "gradient_norm")
     assert found == pytest.approx({seed: -2.0 for seed in range(4)}, abs=0.001)
-    assert inception.reach(evidence, "googlenet", "gradient_norm") == {}
-    assert inception.reach(Evidence(table({BASE: 0.8}, {BASE: 0.0}), "cpu", True), BASE, "gradient_norm") == {}
+    assert reach(evidence, "googlenet", "gradient_norm") == {}
+    assert reach(Evidence(table({BASE: 0.8}, {BASE: 0.0}), "cpu", True), BASE, "gradient_norm") == {}
 
 
 def test_the_paper_s_half_point_stands_beside_ours() -> None:
@@ -286,10 +287,3 @@ def test_the_figure_shows_costs_weights_and_gradients() -> None:
     ]
     assert [len(line.get_xdata()) for line in panels[2].lines] == [LAYERS] * 3
     assert [axes.get_yscale() for axes in panels[2:]] == ["log", "log"]
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    folder = smoke(inception.EXPERIMENT, "--precision=fp32")
-    written = (folder / "table.csv").read_text()
-    assert all(metric in written for metric in ("forward_flops", "gradient_norm_start_58", "gradient_norm_01"))

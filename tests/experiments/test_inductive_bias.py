@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from experiments import inductive_bias
-from experiments.inductive_bias import CNNS, EXPERIMENT, LEARNING_RATES, PRESETS, claims, family
+from experiments.inductive_bias import CNNS, EXPERIMENT, LEARNING_RATES, PRESETS, claims, title
 from vision_repro import models
 from vision_repro.accounting.profiler import account
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
@@ -35,7 +33,7 @@ def test_every_preset_is_a_grid_of_models_that_exist(name: str) -> None:
     assert inductive_bias.__doc__
     assert name in re.findall(r"\w+", inductive_bias.__doc__)
     for run in runs:
-        assert run.lr == LEARNING_RATES[run.dataset][family(run.model)]
+        assert run.lr == LEARNING_RATES[run.dataset][title(run.model)]
     with torch.device("meta"):
         for model in {run.model for run in runs}:
             built = models.build(model, image_size=preset.base.image_size, classes=10)
@@ -53,21 +51,21 @@ def test_every_preset_is_a_grid_of_models_that_exist(name: str) -> None:
 def test_the_families_cost_about_the_same(name: str, low: float, high: float, spared: tuple[str, ...]) -> None:
     preset = PRESETS[name]
     found = [str(model) for model in preset.axes["model"]]
-    assert [family(model) for model in found] == list(inductive_bias.FAMILIES.values())
+    assert [title(model) for model in found] == list(inductive_bias.TITLES.values())
     for model in found:
         with torch.device("meta"):
             macs = account(
                 models.build(model, image_size=preset.base.image_size, classes=10), preset.base.image_size
             ).macs()
-        assert (low < macs < high) is (family(model) not in spared), f"{model}: {macs}"
+        assert (low < macs < high) is (title(model) not in spared), f"{model}: {macs}"
 
 
 def test_families_are_told_by_name() -> None:
-    assert family("r8x0.15/2+vit-32x3/2") == "hybrid"
-    assert (family("resnet8"), family("alexnet-64x0.375")) == ("ResNet", "AlexNet")
+    assert title("r8x0.15/2+vit-32x3/2") == "hybrid"
+    assert (title("resnet8"), title("alexnet-64x0.375")) == ("ResNet", "AlexNet")
     for name in ("plain20", "r50", "vitamin"):
         with pytest.raises(UserError, match="of no family"):
-            family(name)
+            title(name)
 
 
 def planted(values: dict[str, dict[str, float]], spread: float = 0.002) -> Table:
@@ -76,7 +74,7 @@ def planted(values: dict[str, dict[str, float]], spread: float = 0.002) -> Table
     for model in map(str, PRESETS["cpu"].axes["model"]):
         for size in (FEW, MANY):
             for metric, by_family in values.items():
-                value = by_family.get(f"{family(model)}@{size}", by_family.get(family(model), by_family["CNNs"]))
+                value = by_family.get(f"{title(model)}@{size}", by_family.get(title(model), by_family["CNNs"]))
                 for seed in range(4):
                     found = value + 0.01 * seed + luck.uniform(-spread, spread)
                     setting: dict[str, Any] = {"model": model, "train_size": size}
@@ -166,7 +164,7 @@ def test_without_numbers_or_families_nothing_is_claimed_of_them() -> None:
 def test_the_claims_read_what_the_probes_write() -> None:
     for name in ("cpu", "cifar", "gpu"):
         preset = PRESETS[name]
-        vit = next(str(model) for model in preset.axes["model"] if family(str(model)) == "ViT")
+        vit = next(str(model) for model in preset.axes["model"] if title(str(model)) == "ViT")
         own = inductive_bias._own_grid(vit, preset.base.image_size)
         assert own in patch_shuffle.grids(preset.base.image_size)
         assert len(shift.distances(preset.base.image_size)) >= 2
@@ -180,9 +178,3 @@ def test_the_figure_has_four_panels() -> None:
     titles = [axes.get_title(loc="left") for axes in drawn.axes]
     assert [title[:3] for title in titles if title] == ["(a)", "(b)", "(c)", "(d)"]
     assert [len(axes.get_xticks()) > 0 for axes in drawn.axes[:4]] == [True] * 4
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    folder = smoke(EXPERIMENT, "--train_size=20,40")
-    assert "shift_consistency_02" in (folder / "table.csv").read_text()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,8 +182,3 @@ def test_the_docstring_names_every_preset_and_the_borders() -> None:
     shares = [f"{float(100 * inside(side, pixels)):.0f}" for side in (7, 3) for pixels in (16, 8, 4)]
     assert shares == ["80", "62", "33", "92", "84", "69"]
     assert all(share in kernel_size.__doc__ for share in shares)
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence_of_kernels(smoke: Callable[..., Path]) -> None:
-    smoke(EXPERIMENT, "--precision=fp32")

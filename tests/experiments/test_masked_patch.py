@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,38 +221,16 @@ def test_only_what_is_run_is_claimed(tokens: list[str], left: set[str]) -> None:
 def test_the_figure_has_a_line_for_each_start_and_a_curve_over_steps() -> None:
     rows = summarise(table({}), EXPERIMENT.settings)
     found = masked_patch.figure(rows, [], "cpu", PRESETS["cpu"])
-    first, *_, curves = found.axes
+    first, *_, curves, paper = found.axes
     assert len(first.get_yticks()) == 7
-    few_shot = next(line for line in curves.lines if line.get_label() == "5-shot, frozen")
-    assert list(few_shot.get_ydata()) == pytest.approx([30.75, 45.75, 50.75], abs=0.2)
+    lines = [list(line.get_ydata()) for line in curves.lines if len(line.get_xdata()) == 3]
+    assert [value for line in lines for value in line if line == lines[1]] == pytest.approx(
+        [30.75, 45.75, 50.75], abs=0.2
+    )
     assert curves.get_xticks().tolist() == [75, 300, 1200]
+    assert len(paper.get_yticks()) == 3
 
 
 def test_the_docstring_names_every_preset() -> None:
     assert masked_patch.__doc__
     assert set(PRESETS) <= set(re.findall(r"\w+", masked_patch.__doc__))
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VISION_REPRO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    starts = "--pretraining=scratch,supervised,mean-colour,mae,mean-colour@2"
-    tokens = ["--preset=smoke", starts, "--precision=fp32", f"--out={tmp_path}"]
-    assert main(EXPERIMENT, tokens) == 0
-    folder = next(tmp_path.glob("*/smoke*"))
-    found = Table.read(folder / "table.csv")
-    assert {"figure.pdf", "table.csv", "verdicts.json"} <= {item.name for item in folder.iterdir()}
-    assert found.levels("pretraining") == ["", "mae", "mean-colour", "mean-colour@2", "supervised"]
-    for metric in ("few_shot_5", "linear_accuracy"):
-        values = {
-            start: found.values(metric, pretraining=start, budget="none") for start in found.levels("pretraining")
-        }
-        assert all(len(value) == 1 for value in values.values()), metric
-        assert len({value[0] for value in values.values()}) > 1, "all starts have the same features"
-    assert '"holds"' not in (folder / "verdicts.json").read_text()
-    capsys.readouterr()
-    assert main(EXPERIMENT, tokens) == 0  # nothing is left to do
-    assert "runs to do" not in capsys.readouterr().err

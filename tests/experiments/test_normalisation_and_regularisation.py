@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,13 +225,6 @@ def test_the_figure_shows_every_variant_and_diverged_rates_as_gaps() -> None:
     assert lines == {3, 5}
     gap = [line.get_xdata()[0] for line in figure.axes[4].get_lines() if len(line.get_xdata()) == 1]
     assert gap[0] == pytest.approx(60, abs=0.5)
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    part = "--variant=minus-none,batch-norm-lr0.1,none,elastic-net,augmentation,hinge"
-    folder = smoke(study.EXPERIMENT, part, "--precision=fp32")
-    assert "train_accuracy" in (folder / "table.csv").read_text()
 
 
 def test_the_docstring_names_every_preset_and_variant_part() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -233,20 +231,6 @@ def test_the_figure_shows_exponents_and_the_paper_s_accuracies() -> None:
     pixels = {float(x) for line in drawn.axes[2].lines for x in line.get_xdata()}
     assert min(pixels) == pytest.approx(64, rel=0.1)
     assert max(pixels) == pytest.approx(48**2, rel=0.1)
-
-
-@pytest.mark.slow
-def test_smoke_trains_at_one_size_measures_at_others_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    folder = smoke(EXPERIMENT, "--precision=fp32")
-    with (folder / "summary.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    sizes = {
-        metric: {row["image_size"] for row in rows if row["metric"] == metric}
-        for metric in ("test_accuracy", "val_accuracy", "forward_seconds", "attention_flops", "forward_flops")
-    }
-    assert sizes["test_accuracy"] == sizes["val_accuracy"] == {"8"}
-    assert sizes["forward_seconds"] == sizes["attention_flops"] == sizes["forward_flops"] == {"8", "16"}
-    assert all(float(row["mean"]) > 0 for row in rows if row["metric"] == "forward_seconds")
 
 
 def test_the_docstring_names_every_preset() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,10 +158,3 @@ def test_the_figure_shows_our_views_their_cost_and_the_papers() -> None:
     }
     assert ratios == {50}
     assert len(theirs.lines) >= 4
-
-
-@pytest.mark.slow
-def test_smoke_goes_all_the_way_and_is_no_evidence(smoke: Callable[..., Path]) -> None:
-    folder = smoke(EXPERIMENT, "--model=resnet8x0.5", "--precision=fp32")
-    found = Table.read(folder / "table.csv")
-    assert found.levels("views") == ["crop", "fifty", "ten"]  # the training is no row

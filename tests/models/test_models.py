@@ -1,6 +1,4 @@
 import io
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,8 +12,8 @@ from vision_repro.data.config import DataConfig
 from vision_repro.data.resident import ResidentData
 from vision_repro.files.splits import Split, Splits
 from vision_repro.models.layers.outputs import WithAuxiliary
-from vision_repro.models.pairs import HYBRIDS, PAIRS
 from vision_repro.models.published import Published
+from vision_repro.presets.pairs import HYBRIDS, PAIRS
 from vision_repro.tasks.classifier import Classifier
 
 PAIRED = [(name, size) for size in (8, 32) for name in (*sum(PAIRS[size], ()), HYBRIDS[size])]
@@ -247,8 +245,3 @@ def test_a_misspelt_name_gets_the_nearest_one() -> None:
 def test_nothing_to_build(image_size: int, classes: int) -> None:
     with pytest.raises(UserError, match="at least 1 class and 1 pixel"):
         models.build("vit-32x1/2", image_size=image_size, classes=classes)
-
-
-def test_pairs_are_read_without_torch() -> None:
-    code = "import sys, vision_repro.models.pairs; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import data_scaling, transfer
+from experiments import transfer
 from vision_repro.catalogue import experiment, experiments
 from vision_repro.cli import plan
 from vision_repro.config import UserError, run_id
 from vision_repro.experiment import grid
 from vision_repro.papers.hyper_rules import vit_fine_tuning
+from vision_repro.presets.rates import SEARCH_GRID
 from vision_repro.search import suggest
 from vision_repro.search.loop import one_run
 from vision_repro.search.sweep_file import Sweep, grid_text, main, named_grid, read
@@ -137,7 +138,7 @@ def test_the_learning_rate_searches_cover_the_grid_and_both_ends() -> None:
     for name in ("cpu", "cifar"):
         sweep = read(ROOT / "sweeps" / f"data_scaling_lr_{name}.yaml")
         runs = plan(sweep.experiment, sweep.tokens, sweep=True).runs
-        assert {run.lr for run in runs} == set(data_scaling.SEARCH_GRID)
+        assert {run.lr for run in runs} == set(SEARCH_GRID)
         sizes = sweep.experiment.presets[name].axes["train_size"]
         assert {run.train_size for run in runs} == {sizes[0], sizes[-1]}
 

@@ -10,6 +10,23 @@ from __future__ import annotations
 
 import re
 
+from vision_repro.config import UserError
+
+TITLES = {
+    "lenet": "LeNet-5",
+    "alexnet": "AlexNet",
+    "vgg": "VGG",
+    "googlenet": "GoogLeNet",
+    "resnet": "ResNet",
+    "bit": "BiT",
+    "vit": "ViT",
+    "hybrid": "hybrid",
+    "swin": "Swin",
+}
+"""Families that experiments compare -> the name in text."""
+CNNS = ("alexnet", "vgg", "googlenet", "resnet", "bit")
+"""The group "CNNs" of an experiment; LeNet-5, which sees grey images only, is none of it."""
+
 _PREFIX = re.compile(r"^(?:timm:|test_|tf_|legacy_|wide_|noisy student |preact )+")
 _HYBRID = re.compile(r".*\+vit-|vit_\w+_r(?:\d*_s|esnet)\d+")
 # The papers write BiT as `ResNet50x1` and `R50x1`, with capitals; a small `resnet20x0.5` is a ResNet of half the width.
@@ -32,3 +49,16 @@ def family(name: str) -> str:
         return "bit"
     word = _FIRST_WORD.match(short)
     return _NAMED_OTHERWISE.get(word[0], word[0]) if word else short
+
+
+def title(model: str) -> str:
+    """Returns the name in text of the family of a model that experiments compare.
+
+    Raises:
+        UserError: if it is of none of these families.
+    """
+    found = TITLES.get(family(model))
+    if found is None:
+        known = ", ".join(TITLES.values())
+        raise UserError(f'--model="{model}" is of no family that is compared here: expected one of {known}.')
+    return found
