@@ -36,8 +36,9 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
+from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.intervals import differences, t_interval
+from vision_repro.analysis.judges.estimates import greater
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
 from vision_repro.config import RunConfig

@@ -44,9 +44,9 @@ from vision_repro.analysis.judges.compute import (
     equal_in,
     more_accurate,
     needs_less,
+    paper_gap,
+    paper_ratios,
     still_rising,
-    their_gap,
-    their_ratios,
 )
 from vision_repro.analysis.table import Table
 from vision_repro.cli import main
@@ -229,14 +229,14 @@ def pretraining(name: str, config: RunConfig) -> RunConfig:
 
 def _against_bit(words: str, options: dict[str, Any]) -> list[Claim]:
     pair: dict[str, Any] = {"first": "vit", "second": "bit"}
-    ratio = f"2 to 4 times; by its Table 6 {their_ratios(**pair)}"
+    ratio = f"2 to 4 times; by its Table 6 {paper_ratios(**pair)}"
     return [
         Claim(
             "vit-beats-bit",
             f"ViTs are more accurate than BiTs at equal compute ({words})",
             SOURCE,
             partial(more_accurate, **pair, **options),
-            their_gap(**pair),
+            paper_gap(**pair),
         ),
         Claim(
             "vit-needs-less",
@@ -256,14 +256,14 @@ def _of_hybrids(words: str, options: dict[str, Any]) -> list[Claim]:
             f"Hybrids are ahead of ViTs at small compute ({words})",
             SOURCE,
             partial(ahead_in, part=SMALL, **pair, **options),
-            their_gap(**pair, part=SMALL),
+            paper_gap(**pair, part=SMALL),
         ),
         Claim(
             "hybrids-equal-at-large-compute",
             f"At large compute hybrids and ViTs are equal ({words})",
             SOURCE,
             partial(equal_in, part=LARGE, margin=MARGIN, **pair, **options),
-            their_gap(**pair, part=LARGE),
+            paper_gap(**pair, part=LARGE),
         ),
     ]
 

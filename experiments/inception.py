@@ -36,9 +36,10 @@ from math import log10
 from statistics import fmean
 from typing import Any
 
-from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict, greater
+from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.judges.comparisons import compare, of_models, same
+from vision_repro.analysis.judges.estimates import greater
 from vision_repro.analysis.judges.exponents import counted_less
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main

@@ -162,7 +162,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
                 first=cnns,
                 second=vit,
                 size=few,
-                reading=bias.accuracy,
+                measure=bias.accuracy,
                 metric="test_accuracy",
                 subject=f"accuracy of CNNs minus ViT {at_few}",
             ),
@@ -181,7 +181,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
                 first=cnns,
                 second=vit,
                 size=many,
-                reading=bias.consistency,
+                measure=bias.consistency,
                 metric="shift_consistency",
                 subject=f"consistency of CNNs minus ViT {at_many}, mean over shifts",
             ),
@@ -194,7 +194,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
                 first=vit,
                 second=(),
                 size=many,
-                reading=partial(bias.lost, grid=grid),
+                measure=partial(bias.accuracy_lost, grid=grid),
                 metric=left,
                 subject=f"accuracy of ViT on whole minus shuffled images {at_many}",
             ),
@@ -207,7 +207,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
                 first=vit,
                 second=cnns,
                 size=many,
-                reading=partial(bias.kept, grid=grid),
+                measure=partial(bias.accuracy_kept, grid=grid),
                 metric=left,
                 subject=f"share of accuracy kept, ViT minus CNNs {at_many}",
             ),
@@ -220,7 +220,7 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
                 first=vit,
                 second=cnns,
                 size=many,
-                reading=bias.shape_share,
+                measure=bias.shape_share,
                 metric="shape_share",
                 subject=f"share of shape, ViT minus CNNs {at_many}",
             ),
@@ -238,7 +238,7 @@ BETWEEN = {
 def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list[Claim]:
     """Returns the claims that a family lies above ViT and below the CNNs, in consistency and with few images."""
     few, many = _sizes(preset)[0], _sizes(preset)[-1]
-    readings: tuple[tuple[str, str, bias.Reading, int, str], ...] = (
+    readings: tuple[tuple[str, str, bias.Measure, int, str], ...] = (
         ("shifted", f"consistency under shifts at {many} images", bias.consistency, many, "shift_consistency"),
         ("few-images", f"accuracy at {few} images", bias.accuracy, few, "test_accuracy"),
     )
@@ -253,7 +253,7 @@ def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list
                 first=groups[first],
                 second=groups[second],
                 size=size,
-                reading=reading,
+                measure=reading,
                 metric=metric,
                 subject=f"{words}, {first} minus {second}",
             ),

@@ -42,10 +42,10 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.judges.comparisons import Setting, compare
-from vision_repro.analysis.judges.joint import jointly
+from vision_repro.analysis.judges.comparisons import compare, jointly
 from vision_repro.analysis.judges.pretraining import flattens
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.analysis.table import Setting
 from vision_repro.cli import main
 from vision_repro.config import FRESH, RunConfig, UserError
 from vision_repro.experiment import Experiment, Preset
@@ -229,17 +229,17 @@ def _frozen(start: str, size: int) -> Setting:
 
 def _best(evidence: Evidence, others: Sequence[str], size: int) -> Judgement:
     metric = "few_shot_5"
-    judged = [
-        compare(
-            evidence,
-            _frozen("mean-colour", size),
-            _frozen(other, size),
+    each = [
+        partial(
+            compare,
+            first=_frozen("mean-colour", size),
+            second=_frozen(other, size),
             subject=f"mean-colour minus {other}",
             metric=metric,
         )
         for other in others
     ]
-    return jointly(judged, subject="mean-colour minus another target")
+    return jointly(evidence, each, subject="mean-colour minus another target")
 
 
 def _lengths(preset: Preset, name: str) -> dict[int, str]:

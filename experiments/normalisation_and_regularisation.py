@@ -35,10 +35,9 @@ from typing import Any
 from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.intervals import t_interval
 from vision_repro.analysis.judges import rates
-from vision_repro.analysis.judges.comparisons import Setting, compare, same
-from vision_repro.analysis.judges.gap import gaps, narrower
+from vision_repro.analysis.judges.comparisons import compare, generalisation_gap, narrower_gap, same
 from vision_repro.analysis.summary import summarise
-from vision_repro.analysis.table import Table
+from vision_repro.analysis.table import Setting, Table
 from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError, nearest
 from vision_repro.experiment import Experiment, Preset
@@ -202,7 +201,7 @@ def _regulariser_claims(name: str, preset: Preset) -> list[Claim]:
                 f"gap:{key}",
                 f"With {label} the gap between training and test accuracy is smaller",
                 source,
-                partial(narrower, first=this, second=none, subject=f"gap of none minus gap of {label}"),
+                partial(narrower_gap, first=this, second=none, subject=f"gap of none minus gap of {label}"),
             ),
             Claim(
                 f"better:{key}",
@@ -240,7 +239,7 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
 
     def dot(variant: str, label: str, role: str = "", gap: bool = False) -> Entry:
         chosen = setting(name, preset, variant)
-        values = gaps(table, chosen) if gap else table.values("test_accuracy", **chosen)
+        values = generalisation_gap(table, chosen) if gap else table.values("test_accuracy", **chosen)
         return Entry(label, t_interval(values.values()) if values else None, role=role)
 
     def regularisers(gap: bool) -> list[Entry]:
