@@ -170,17 +170,17 @@ Row = tuple[str, str, Callable[..., Judgement], str]
 
 def _against_bit() -> list[Row]:
     pair: dict[str, Any] = {"first": "vit", "second": "bit"}
-    ratio = f"2 to 4 times; by its Table 6 {judges.their_ratios(**pair)}"
+    ratio = f"2 to 4 times; by its Table 6 {judges.paper_ratios(**pair)}"
     accurate, less = partial(judges.more_accurate, **pair), partial(judges.needs_less, **pair)
     return [
-        ("vit-beats-bit", "ViTs are more accurate than BiTs at equal compute", accurate, judges.their_gap(**pair)),
+        ("vit-beats-bit", "ViTs are more accurate than BiTs at equal compute", accurate, judges.paper_gap(**pair)),
         ("vit-needs-less", "ViTs need less compute than BiTs for the same accuracy", less, ratio),
     ]
 
 
 def _of_hybrids() -> list[Row]:
     pair: dict[str, Any] = {"first": "hybrid", "second": "vit"}
-    small, large = (judges.their_gap(**pair, part=part) for part in (judges.SMALL, judges.LARGE))
+    small, large = (judges.paper_gap(**pair, part=part) for part in (judges.SMALL, judges.LARGE))
     ahead = partial(judges.ahead_in, part=judges.SMALL, **pair)
     equal = partial(judges.equal_in, part=judges.LARGE, margin=MARGIN, **pair)
     return [

@@ -137,17 +137,19 @@ def _of_vit(preset: Preset, vit: list[str], cnns: list[str]) -> list[Claim]:
     at_few, at_many = f"at {few} images", f"at {many} images"
     cnn_first, vit_first = (cnns, vit), (vit, cnns)
 
-    def more(pair: Pair, reading: bias.Reading, metric: str, subject: str, size: int = many) -> Judge:
+    def more(pair: Pair, measure: bias.Measure, metric: str, subject: str, size: int = many) -> Judge:
         return partial(
-            bias.more, first=pair[0], second=pair[1], size=size, reading=reading, metric=metric, subject=subject
+            bias.more, first=pair[0], second=pair[1], size=size, measure=measure, metric=metric, subject=subject
         )
 
     few_images = more(cnn_first, bias.accuracy, "test_accuracy", f"accuracy of CNNs minus ViT {at_few}", few)
     steady = f"consistency of CNNs minus ViT {at_many}, mean over shifts"
     shifted = more(cnn_first, bias.consistency, "shift_consistency", steady)
     alone, whole = (vit, ()), f"accuracy of ViT on whole minus shuffled images {at_many}"
-    lost = more(alone, partial(bias.lost, grid=grid), left, whole)
-    kept = more(vit_first, partial(bias.kept, grid=grid), left, f"share of accuracy kept, ViT minus CNNs {at_many}")
+    lost = more(alone, partial(bias.accuracy_lost, grid=grid), left, whole)
+    kept = more(
+        vit_first, partial(bias.accuracy_kept, grid=grid), left, f"share of accuracy kept, ViT minus CNNs {at_many}"
+    )
     shape = more(vit_first, bias.shape_share, "shape_share", f"share of shape, ViT minus CNNs {at_many}")
     gains = partial(bias.gains, first=vit, second=cnns, sizes=_sizes(preset))
     learns = f"ViT learns where its patches are: it loses accuracy when {patches}"
@@ -170,7 +172,7 @@ BETWEEN = {"hybrid": "derived from ViT, sections 3.1 and 4.4", "Swin": "derived 
 def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list[Claim]:
     """Returns the claims that a family lies above ViT and below the CNNs, in consistency and with few images."""
     few, many = _sizes(preset)[0], _sizes(preset)[-1]
-    readings: tuple[tuple[str, str, bias.Reading, int, str], ...] = (
+    readings: tuple[tuple[str, str, bias.Measure, int, str], ...] = (
         ("shifted", f"consistency under shifts at {many} images", bias.consistency, many, "shift_consistency"),
         ("few-images", f"accuracy at {few} images", bias.accuracy, few, "test_accuracy"),
     )
@@ -178,7 +180,7 @@ def _between(preset: Preset, name: str, groups: Mapping[str, list[str]]) -> list
     found = []
     for (key, words, reading, size, metric), (side, place, first, second) in product(readings, sides):
         judge = partial(
-            bias.more, first=groups[first], second=groups[second], size=size, reading=reading, metric=metric
+            bias.more, first=groups[first], second=groups[second], size=size, measure=reading, metric=metric
         )
         judged = partial(judge, subject=f"{words}, {first} minus {second}")
         statement = f"In {words}, {name} lies {place}"

@@ -27,18 +27,17 @@ A rate at which a run diverged counts as chance. Equality is judged within 2 poi
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis.claims import Claim, Verdict
+from vision_repro.analysis.claims import Claim, Judge, Judgement, Verdict
 from vision_repro.analysis.intervals import t_interval
 from vision_repro.analysis.judges import rates
-from vision_repro.analysis.judges.comparisons import Setting, compare, same
-from vision_repro.analysis.judges.gap import gaps, narrower
+from vision_repro.analysis.judges.comparisons import compare, generalisation_gap, narrower_gap, same
 from vision_repro.analysis.summary import summarise
-from vision_repro.analysis.table import Table
+from vision_repro.analysis.table import Setting, Table
 from vision_repro.cli import main
 from vision_repro.config import RunConfig, UserError, nearest
 from vision_repro.experiment import Experiment, Preset
@@ -128,68 +127,44 @@ def over_rates(name: str, preset: Preset, net: str) -> Setting:
     return {key: entry for key, entry in setting(name, preset, f"{net}-lr{RATES[0]:g}").items() if key != "lr"}
 
 
+_PREPROCESSING_CLAIMS = (
+    ("mean-image", "none", "Subtracting the mean image is better than nothing"),
+    ("channel-mean", "none", "Subtracting the means of the channels is better than nothing"),
+    ("channel-mean-std", "none", "Subtracting means and dividing by deviations is better than nothing"),
+    ("channel-mean-std", "channel-mean", "Dividing by the deviations as well is better than subtracting the means"),
+)
+
+
 def _preprocessing_claims(name: str, preset: Preset) -> list[Claim]:
     found = {kind: setting(name, preset, f"minus-{kind}") for kind in PREPROCESSING}
-    pairs = (
-        ("mean-image", "none", "Subtracting the mean image is better than nothing"),
-        ("channel-mean", "none", "Subtracting the means of the channels is better than nothing"),
-        ("channel-mean-std", "none", "Subtracting means and dividing by deviations is better than nothing"),
-        ("channel-mean-std", "channel-mean", "Dividing by the deviations as well is better than subtracting the means"),
-    )
+
+    def higher(first: str, second: str) -> Judge:
+        return partial(compare, first=found[first], second=found[second], subject=f"{first} minus {second}")
+
     return [
-        Claim(
-            f"preprocessing:{first}-{second}",
-            statement,
-            SLIDES,
-            partial(compare, first=found[first], second=found[second], subject=f"{first} minus {second}"),
-        )
-        for first, second, statement in pairs
+        Claim(f"preprocessing:{first}-{second}", statement, SLIDES, higher(first, second))
+        for first, second, statement in _PREPROCESSING_CLAIMS
     ]
 
 
 def _batch_norm_claims(name: str, preset: Preset) -> list[Claim]:
-    first, second = over_rates(name, preset, "batch-norm"), over_rates(name, preset, "plain")
+    nets = {"first": over_rates(name, preset, "batch-norm"), "second": over_rates(name, preset, "plain")}
+
+    def claim(key: str, words: str, source: str, judge: Callable[..., Judgement], subject: str) -> Claim:
+        return Claim(f"batch-norm:{key}", f"With batch norm {words}", source, partial(judge, **nets, subject=subject))
+
     higher = partial(rates.higher_rates, chance=CHANCE)
     wider = partial(rates.wider_range, chance=CHANCE, close=CLOSE)
     steadier = partial(rates.less_sensitive, chance=CHANCE)
-    found: tuple[tuple[str, str, str, Any, str], ...] = (
-        (
-            "higher-rates",
-            "the net learns at higher learning rates",
-            f"{BATCH_NORM} 3.3",
-            higher,
-            "highest rate with batch norm over that without",
-        ),
-        (
-            "wider-range",
-            "the range of good learning rates is wider",
-            SLIDES,
-            wider,
-            f"range within {100 * CLOSE:g} points of the best, with minus without batch norm",
-        ),
-        (
-            "less-sensitive",
-            "accuracy depends less on the learning rate",
-            SLIDES,
-            steadier,
-            "deviation over the rates, without minus with batch norm",
-        ),
-        (
-            "better",
-            "the best accuracy is higher",
-            f"{BATCH_NORM} 4.2",
-            rates.better_at_best,
-            "with minus without batch norm, each at its best rate",
-        ),
-    )
+    ratio = "highest rate with batch norm over that without"
+    width = f"range within {100 * CLOSE:g} points of the best, with minus without batch norm"
+    deviation = "deviation over the rates, without minus with batch norm"
+    best = "with minus without batch norm, each at its best rate"
     return [
-        Claim(
-            f"batch-norm:{key}",
-            f"With batch norm {words}",
-            source,
-            partial(judge, first=first, second=second, subject=subject),
-        )
-        for key, words, source, judge, subject in found
+        claim("higher-rates", "the net learns at higher learning rates", f"{BATCH_NORM} 3.3", higher, ratio),
+        claim("wider-range", "the range of good learning rates is wider", SLIDES, wider, width),
+        claim("less-sensitive", "accuracy depends less on the learning rate", SLIDES, steadier, deviation),
+        claim("better", "the best accuracy is higher", f"{BATCH_NORM} 4.2", rates.better_at_best, best),
     ]
 
 
@@ -197,36 +172,23 @@ def _regulariser_claims(name: str, preset: Preset) -> list[Claim]:
     none, found = setting(name, preset, "none"), []
     for key, (label, source, _) in list(REGULARISERS.items())[1:]:
         this = setting(name, preset, key)
-        found += [
-            Claim(
-                f"gap:{key}",
-                f"With {label} the gap between training and test accuracy is smaller",
-                source,
-                partial(narrower, first=this, second=none, subject=f"gap of none minus gap of {label}"),
-            ),
-            Claim(
-                f"better:{key}",
-                f"With {label} test accuracy on few images is higher",
-                source,
-                partial(compare, first=this, second=none, subject=f"{label} minus none"),
-            ),
-        ]
+        narrow = partial(narrower_gap, first=this, second=none, subject=f"gap of none minus gap of {label}")
+        higher = partial(compare, first=this, second=none, subject=f"{label} minus none")
+        smaller = f"With {label} the gap between training and test accuracy is smaller"
+        found.append(Claim(f"gap:{key}", smaller, source, narrow))
+        found.append(Claim(f"better:{key}", f"With {label} test accuracy on few images is higher", source, higher))
     return found
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:
     """Returns the sources' statements on preprocessing, batch norm, regularisers and losses."""
     hinge, softmax = setting(name, preset, "hinge"), setting(name, preset, SOFTMAX)
+    equal = partial(same, first=hinge, second=softmax, margin=MARGIN, subject="hinge minus softmax")
     return [
         *_preprocessing_claims(name, preset),
         *_batch_norm_claims(name, preset),
         *_regulariser_claims(name, preset),
-        Claim(
-            "losses-are-equal",
-            "Hinge loss and softmax reach the same accuracy",
-            SLIDES,
-            partial(same, first=hinge, second=softmax, margin=MARGIN, subject="hinge minus softmax"),
-        ),
+        Claim("losses-are-equal", "Hinge loss and softmax reach the same accuracy", SLIDES, equal),
     ]
 
 
@@ -235,23 +197,19 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
     from vision_repro.figures.series import Entry, over
     from vision_repro.figures.study import Curves, Dots, Panel, study_figure
 
-    words = {"plain": "without batch norm", "batch-norm": "with batch norm"}
+    words, role = {"plain": "without batch norm", "batch-norm": "with batch norm"}, {"none": "without"}
     rows, table = summarise(table, EXPERIMENT.settings), table.select(preset=name)
 
     def dot(variant: str, label: str, role: str = "", gap: bool = False) -> Entry:
         chosen = setting(name, preset, variant)
-        values = gaps(table, chosen) if gap else table.values("test_accuracy", **chosen)
+        values = generalisation_gap(table, chosen) if gap else table.values("test_accuracy", **chosen)
         return Entry(label, t_interval(values.values()) if values else None, role=role)
 
     def regularisers(gap: bool) -> list[Entry]:
-        role = {"none": "without"}
         return [dot(key, label, role.get(key, ""), gap) for key, (label, *_) in REGULARISERS.items()]
 
     panels: list[Panel] = [
-        Dots(
-            "Preprocessing: test [%]",
-            [dot(f"minus-{kind}", kind, "without" if kind == "none" else "") for kind in PREPROCESSING],
-        ),
+        Dots("Preprocessing: test [%]", [dot(f"minus-{kind}", kind, role.get(kind, "")) for kind in PREPROCESSING]),
         Curves(
             "Batch norm: test [%]",
             [over(rows, "test_accuracy", over_rates(name, preset, net), "lr", words[net]) for net in NETS],

@@ -28,8 +28,7 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.judges.comparisons import compare, same
-from vision_repro.analysis.judges.joint import jointly
+from vision_repro.analysis.judges.comparisons import compare, jointly, of_models, same
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
 from vision_repro.experiment import Experiment, Preset
@@ -100,11 +99,8 @@ def _worse(evidence: Evidence, stem: str, metric: str) -> Judgement:
 
 
 def _equal(evidence: Evidence, pairs: Sequence[tuple[str, str]], metric: str) -> Judgement:
-    found = [
-        same(evidence, {"model": a}, {"model": b}, margin=MARGIN, subject=f"{a} minus {b}", metric=metric)
-        for a, b in pairs
-    ]
-    return jointly(found, subject="the largest difference")
+    each = [of_models(same, a, b, margin=MARGIN, metric=metric) for a, b in pairs]
+    return jointly(evidence, each, subject="the largest difference")
 
 
 def _table8() -> dict[tuple[str, str], float]:

@@ -37,8 +37,9 @@ from typing import Any
 
 from vision_repro.analysis.claims import Claim, Verdict
 from vision_repro.analysis.judges import exponents
-from vision_repro.analysis.judges.comparisons import Setting, compare, same
+from vision_repro.analysis.judges.comparisons import compare, same
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.analysis.table import Setting
 from vision_repro.cli import main
 from vision_repro.config import FRESH, RunConfig
 from vision_repro.experiment import Experiment, Preset

@@ -34,9 +34,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict, greater
+from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.judges.comparisons import compare
+from vision_repro.analysis.judges.estimates import greater
 from vision_repro.analysis.summary import SummaryRow
 from vision_repro.cli import main
 from vision_repro.config import RunConfig

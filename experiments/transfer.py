@@ -45,7 +45,7 @@ from typing import Any
 
 from vision_repro.analysis.claims import Claim, Evidence, Judgement, Verdict
 from vision_repro.analysis.judges import transfer as judges
-from vision_repro.analysis.judges.joint import jointly
+from vision_repro.analysis.judges.comparisons import jointly
 from vision_repro.analysis.table import Table
 from vision_repro.cli import main
 from vision_repro.config import RunConfig
@@ -152,8 +152,8 @@ PRESETS = {
 
 
 def _pays(evidence: Evidence, models: Sequence[str], start: str, datasets: Sequence[str]) -> Judgement:
-    judged = [judges.better_start(evidence, model, first=start, second="", datasets=datasets) for model in models]
-    return jointly(judged, subject=f"from {start} minus from scratch")
+    each = [partial(judges.better_start, model=model, first=start, second="", datasets=datasets) for model in models]
+    return jointly(evidence, each, subject=f"from {start} minus from scratch")
 
 
 def claims(name: str, preset: Preset) -> list[Claim]:

@@ -28,9 +28,10 @@ from functools import partial
 from typing import Any
 
 from vision_repro.analysis.claims import UNTESTED, Claim, Evidence, Judgement, Verdict
-from vision_repro.analysis.judges.comparisons import Setting, compare, same
+from vision_repro.analysis.judges.comparisons import compare, same
 from vision_repro.analysis.judges.rates import best_rate
 from vision_repro.analysis.summary import SummaryRow
+from vision_repro.analysis.table import Setting
 from vision_repro.cli import main
 from vision_repro.experiment import Experiment, Preset
 from vision_repro.presets import bases, scales

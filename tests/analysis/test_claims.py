@@ -16,11 +16,9 @@ from vision_repro.analysis.claims import (
     Claim,
     Evidence,
     Judgement,
-    counted,
-    equivalent,
-    greater,
     judge_all,
 )
+from vision_repro.analysis.judges.estimates import above_margin, counted, equivalent, exact, greater, rising
 from vision_repro.analysis.table import Table
 from vision_repro.analysis.verdicts import verdicts_to_json, verdicts_to_markdown
 
@@ -82,12 +80,12 @@ def test_zero_variance_is_untested() -> None:
 
 
 def test_an_interval_that_touches_zero_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vision_repro.analysis import claims
     from vision_repro.analysis.intervals import Interval
+    from vision_repro.analysis.judges import estimates
 
     for bounds, verdict in (((0.0, 0.2), UNDECIDED), ((-0.2, 0.0), UNDECIDED), ((1e-15, 0.2), HOLDS)):
         interval = Interval(sum(bounds) / 2, *bounds, n=5)
-        monkeypatch.setattr(claims, "t_interval", lambda values, level, found=interval: found)
+        monkeypatch.setattr(estimates, "t_interval", lambda values, level, found=interval: found)
         assert greater(EVIDENCE, CLEAR, subject="a").verdict == verdict
 
 
@@ -180,3 +178,38 @@ def test_what_is_counted_needs_no_seeds_and_is_what_was_expected_or_not(
     assert "0.72" in found.note or value is None
     told = counted(SMOKE, value, expected=18 / 25, subject="weights", metric="parameters")
     assert told.verdict == UNTESTED
+
+
+def test_above_a_margin_is_judged_on_the_shifted_difference_and_shows_the_plain_one() -> None:
+    below = by_seed(-0.010, -0.012, -0.008, -0.011)
+    found = above_margin(EVIDENCE, below, margin=0.02, subject="a")
+    assert found.verdict == HOLDS
+    assert found.estimate == greater(EVIDENCE, below, subject="a").estimate
+    assert greater(EVIDENCE, below, subject="a").verdict == FAILS
+    assert above_margin(EVIDENCE, below, margin=0.002, subject="a").verdict == FAILS
+    assert above_margin(EVIDENCE, below, margin=0.01, subject="a").verdict == UNDECIDED
+    assert above_margin(EVIDENCE, below, margin=0.02, subject="a", means=(0.995, 0.99)).verdict == UNTESTED
+    with pytest.raises(ValueError, match="0 or more"):
+        above_margin(EVIDENCE, below, margin=-0.1, subject="a")
+
+
+def test_rising_is_the_slope_over_the_logarithm_of_the_size() -> None:
+    series = {10.0: by_seed(0.1, 0.2, 0.3), 1000.0: by_seed(0.5, 0.64, 0.68)}
+    found = rising(EVIDENCE, series, subject="a", needs="needs two sizes")
+    assert found.verdict == HOLDS
+    assert found.unit == "fraction per tenfold"
+    assert found.estimate is not None
+    assert found.estimate.mean == pytest.approx((0.2 + 0.22 + 0.19) / 3)
+    alone = rising(EVIDENCE, {10.0: CLEAR}, subject="a", needs="needs two sizes")
+    assert (alone.verdict, alone.reason) == (UNTESTED, "a; needs two sizes")
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_an_exact_count_is_judged_from_one_seed_on_unless_seeds_differ(true: bool) -> None:
+    found = exact(EVIDENCE, {0: 2.0}, true, subject="a", note="counted", metric="flops", unit="FLOPs")
+    assert found.verdict == (HOLDS if true else FAILS)
+    assert found.estimate is not None
+    assert (found.estimate.low, found.estimate.high) == (2.0, 2.0)
+    differing = exact(EVIDENCE, by_seed(2.0, 2.1), true, subject="a", note="counted", metric="flops", unit="FLOPs")
+    assert (differing.verdict, differing.note) == (UNTESTED, "the seeds differ, so this is no count; counted")
+    assert exact(SMOKE, {0: 2.0}, true, subject="a", note="", metric="flops", unit="FLOPs").verdict == UNTESTED

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Judgement
-from vision_repro.analysis.judges.comparisons import Setting
 from vision_repro.analysis.judges.exponents import (
     costs,
     counted_exponent,
@@ -20,7 +19,7 @@ from vision_repro.analysis.judges.exponents import (
     local_exponents,
     measured_less,
 )
-from vision_repro.analysis.table import Row, Table
+from vision_repro.analysis.table import Row, Setting, Table
 
 SIZES = (8, 16, 32, 48)
 A: Setting = {"model": "a"}

@@ -14,8 +14,8 @@ from vision_repro.analysis.intervals import (
     bootstrap_interval,
     describe,
     differences,
-    paired_difference,
-    slope_interval,
+    mean_by_seed,
+    means_over_shared,
     slopes,
     t_interval,
 )
@@ -99,8 +99,10 @@ def test_bootstrap_of_many_values_agrees_with_t_and_depends_on_its_seed_only() -
 def test_pairing_uses_the_seeds_that_both_have() -> None:
     first, second = {0: 0.5, 1: 0.75, 7: 0.9}, {7: 0.5, 0: 0.25, 9: 0.1}
     assert differences(first, second) == {0: 0.25, 7: pytest.approx(0.4)}
-    assert paired_difference(first, second).n == 2
-    assert paired_difference({0: 0.5}, {1: 0.5}).n == 0
+    assert differences({0: 0.5}, {1: 0.5}) == {}
+    assert mean_by_seed([first, second]) == {0: 0.375, 7: pytest.approx(0.7)}
+    assert means_over_shared(first, second) == (pytest.approx(0.7), pytest.approx(0.375))
+    assert (mean_by_seed([]), means_over_shared(first, {9: 0.1})) == ({}, ())
 
 
 def test_pairing_removes_what_the_seeds_share() -> None:
@@ -108,7 +110,7 @@ def test_pairing_removes_what_the_seeds_share() -> None:
     luck = generator.normal(0, 0.1, size=5)
     first = {seed: 0.55 + x + generator.normal(0, 0.005) for seed, x in enumerate(luck)}
     second = {seed: 0.5 + x for seed, x in enumerate(luck)}
-    paired = paired_difference(first, second)
+    paired = t_interval(differences(first, second).values())
     oracle = stats.ttest_rel(list(first.values()), list(second.values())).confidence_interval(0.95)
     assert (paired.low, paired.high) == pytest.approx((oracle.low, oracle.high))
     assert paired.low > 0
@@ -128,7 +130,7 @@ def test_slopes_agree_with_scipy_and_need_all_sizes() -> None:
 
 def test_slope_of_an_exact_line_is_its_rise_per_tenfold_size() -> None:
     series = {10**k: {seed: 0.2 * k + seed for seed in range(3)} for k in range(4)}
-    assert slope_interval(series).mean == pytest.approx(0.2)
+    assert t_interval(slopes(series).values()).mean == pytest.approx(0.2)
     for sizes in ({10: {0: 1.0}}, {0: {0: 1.0}, 10: {0: 1.0}}):
         with pytest.raises(ValueError, match="sizes above 0"):
             slopes(sizes)

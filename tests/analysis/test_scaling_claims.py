@@ -6,16 +6,8 @@ from dataclasses import replace
 import pytest
 
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence
-from vision_repro.analysis.judges.comparisons import (
-    compare,
-    curves_by_seed,
-    difference_series,
-    needs_more,
-    same,
-    series_of,
-    size_reaching,
-    trend,
-)
+from vision_repro.analysis.curves import difference_series, series_of, size_reaching
+from vision_repro.analysis.judges.comparisons import compare, same, trend
 from vision_repro.analysis.table import Row, Table
 
 SIZES = (20, 100, 500, 1200)
@@ -156,25 +148,8 @@ def test_size_reaching_interpolates_in_the_logarithm() -> None:
         size_reaching({0: 0.1}, 0.5)
 
 
-def test_needs_more_gives_the_ratio_of_sizes() -> None:
-    found = needs_more(evidence(rows()), LARGE, SMALL, target=0.5, subject="data for 50 %, large over small")
-    assert found.verdict == HOLDS
-    assert found.unit == "log10 ratio"
-    assert found.estimate is not None
-    # small: 0.30 + 0.30 x = 0.5 at x = 0.667; large: 0.20 + 0.36 x = 0.5 at x = 0.833
-    assert found.estimate.mean == pytest.approx(0.167, abs=0.05)
-
-
-def test_needs_more_says_when_the_target_is_outside() -> None:
-    found = needs_more(evidence(rows()), LARGE, SMALL, target=0.99, subject="s")
-    assert found.verdict == UNTESTED
-    assert "5 of 5 seeds reach 0.99 outside the sizes" in found.reason
-    assert needs_more(evidence([]), LARGE, SMALL, target=0.5, subject="s").verdict == UNTESTED
-
-
 def test_series_skip_sizes_without_values() -> None:
     lost = evidence(diverge(rows(), "bit-r11x0.25", 100, set(range(5))))
     assert sorted(series_of(lost, BIT)) == [20, 500, 1200]
     assert sorted(difference_series(lost, BIT, SMALL)) == [20, 500, 1200]
-    assert sorted(curves_by_seed(series_of(lost, BIT))) == [0, 1, 2, 3, 4]
-    assert curves_by_seed({}) == {}
+    assert [sorted(values) for values in series_of(lost, BIT).values()] == [[0, 1, 2, 3, 4]] * 3

@@ -14,7 +14,7 @@ from experiments import normalisation_and_regularisation as study
 from vision_repro import models
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, judge_all
 from vision_repro.analysis.judges import rates
-from vision_repro.analysis.judges.gap import gaps
+from vision_repro.analysis.judges.comparisons import generalisation_gap
 from vision_repro.analysis.table import Row, Table
 from vision_repro.augmentation.policy import parse
 from vision_repro.cli import plan
@@ -201,7 +201,7 @@ def test_a_seed_without_a_rate_has_no_curve() -> None:
 
 def test_the_gap_is_training_minus_test() -> None:
     table = planted(GOOD, CURVES)
-    found = gaps(table, study.setting("cpu", CPU, "augmentation"))
+    found = generalisation_gap(table, study.setting("cpu", CPU, "augmentation"))
     assert list(found) == [0, 1, 2, 3]
     assert list(found.values()) == pytest.approx([0.3] * 4, abs=0.003)
 

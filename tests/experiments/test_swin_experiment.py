@@ -14,9 +14,8 @@ from experiments import swin
 from vision_repro import models
 from vision_repro.accounting.architectures import counted
 from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Verdict, judge_all
-from vision_repro.analysis.judges.comparisons import Setting
 from vision_repro.analysis.summary import summarise
-from vision_repro.analysis.table import Row, Table
+from vision_repro.analysis.table import Row, Setting, Table
 from vision_repro.config import RunConfig, run_id
 from vision_repro.experiment import grid
 from vision_repro.models.layers.swin_plan import plan

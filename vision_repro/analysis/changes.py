@@ -18,7 +18,8 @@ from vision_repro.config import UserError
 
 SAME, NOISE, BEYOND, UNMEASURED = "same", "within noise", "beyond noise", "noise not measured"
 DIVERGED = "diverged runs"
-Setting = tuple[Level, ...]
+Key = tuple[Level, ...]
+"""The entries of the setting columns, in their order."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class _Runs:
     lost: set[int]
 
 
-def _settings(table: Table) -> dict[Setting, _Runs]:
-    found: dict[Setting, _Runs] = {}
+def _settings(table: Table) -> dict[Key, _Runs]:
+    found: dict[Key, _Runs] = {}
     for row in table.rows:
         runs = found.setdefault(tuple(row.settings.values()), _Runs({}, {}, set(), set()))
         values = runs.metrics.setdefault(row.metric, {})
@@ -126,7 +127,7 @@ def _check(before: Table, after: Table) -> None:
         raise UserError(f"The settings of the two tables differ: {names[0]} in the first, {names[1]} in the second.")
 
 
-def _order(key: Setting) -> tuple[tuple[bool, float, str], ...]:
+def _order(key: Key) -> tuple[tuple[bool, float, str], ...]:
     return tuple(order(entry) for entry in key)
 
 

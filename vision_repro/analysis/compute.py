@@ -1,8 +1,8 @@
-"""Accuracy against pre-training compute: points, Pareto fronts, and what stands between two fronts (ViT, section 4.4).
+"""Accuracy against pre-training compute: points, Pareto fronts, and distances between fronts (ViT, section 4.4).
 
 Compute is in FLOPs of pre-training, accuracy a fraction. A front is read linearly in log(compute) between its points
-and is flat behind its last one; it says nothing of less compute than was tried, or of more. The paper's 18 points
-(Table 6) go through the same functions as ours.
+and is flat behind its last one; less compute than was tried, or more, is outside it. The paper's 18 points (Table 6)
+go through the same functions as ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from vision_repro.analysis.judges.comparisons import size_reaching
+from vision_repro.analysis.curves import size_reaching
 from vision_repro.analysis.table import Row
 from vision_repro.models.families import family
 from vision_repro.papers.tables import paper_table

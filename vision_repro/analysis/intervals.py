@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 
 LEVEL = 0.95
 
@@ -90,9 +91,19 @@ def differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict
     return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
 
 
-def paired_difference(first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL) -> Interval:
-    """Returns the t interval of first minus second over the seeds that both have."""
-    return t_interval(differences(first, second).values(), level)
+def mean_by_seed(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Returns by seed the mean over the groups, each with the same weight, for the seeds that all have."""
+    return {seed: fmean(group[seed] for group in groups) for seed in _shared_seeds(groups)}
+
+
+def means_over_shared(*groups: Mapping[int, float]) -> tuple[float, ...]:
+    """Returns the mean of each group over the seeds that all have; nothing if there is no such seed."""
+    seeds = _shared_seeds(groups)
+    return tuple(fmean(group[seed] for seed in seeds) for group in groups) if seeds else ()
+
+
+def _shared_seeds(groups: Sequence[Mapping[int, float]]) -> list[int]:
+    return sorted(set.intersection(*(set(group) for group in groups))) if groups else []
 
 
 def welch_difference(
@@ -154,17 +165,15 @@ def slopes(series: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
     if len(sizes) < 2 or sizes[0] <= 0:
         raise ValueError(f"a slope over log10(size) needs two or more sizes above 0, not {sizes}")
     logs = [math.log10(size) for size in sizes]
-    centre = math.fsum(logs) / len(logs)
-    x = [log - centre for log in logs]
-    square = math.fsum(step * step for step in x)
-    shared = sorted(set.intersection(*(set(series[size]) for size in sizes)))
-    steps = list(zip(x, sizes, strict=True))
-    return {seed: math.fsum(step * series[size][seed] for step, size in steps) / square for seed in shared}
+    shared = _shared_seeds([series[size] for size in sizes])
+    return {seed: slope(logs, [series[size][seed] for size in sizes]) for seed in shared}
 
 
-def slope_interval(series: Mapping[float, Mapping[int, float]], level: float = LEVEL) -> Interval:
-    """Returns the t interval over seeds of the slopes over log10(size), from `series[size][seed]`."""
-    return t_interval(slopes(series).values(), level)
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns the least-squares slope of y over x, which needs two different places."""
+    centre = math.fsum(x) / len(x)
+    steps = [place - centre for place in x]
+    return math.fsum(step * value for step, value in zip(steps, y, strict=True)) / math.fsum(s * s for s in steps)
 
 
 @cache

@@ -15,6 +15,8 @@ from pathlib import Path
 from vision_repro.config import UserError, nearest
 
 Level = str | int | float
+Setting = Mapping[str, Level]
+"""Entries of setting columns, such as `{"model": "vit-64x4/2"}`."""
 BEFORE = ("experiment", "preset", "run")
 AFTER = ("seed", "status", "metric", "value", "unit")
 STATUSES = ("ok", "diverged")

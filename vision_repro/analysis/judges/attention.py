@@ -1,4 +1,4 @@
-"""Mean attention distance of every layer and head, by seed, and the paper's readings of it (ViT, section 4.5).
+"""Judges of mean attention distance, by layer and head (ViT, section 4.5).
 
 Rows are the metrics `attention_distance_l<layer>_h<head>` [pixels], both counted from 0. A fraction is that of the
 distance under uniform attention, so that grids and image sizes compare.
@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import cache
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, greater
-from vision_repro.analysis.intervals import differences
-from vision_repro.analysis.judges.comparisons import Setting
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement
+from vision_repro.analysis.intervals import differences, slope
+from vision_repro.analysis.judges.estimates import greater
+from vision_repro.analysis.table import Setting
 
 METRIC = re.compile(r"attention_distance_l(?P<layer>\d+)_h(?P<head>\d+)")
 Heads = dict[int, dict[int, dict[int, float]]]
@@ -52,21 +53,17 @@ def lowest(heads: Heads) -> dict[int, list[float]]:
 
 def depth_slopes(heads: Heads) -> dict[int, float]:
     """Returns by seed the least-squares slope over layers of the mean over heads [pixels a layer]; needs two layers."""
-    found = {}
-    for seed, layers in heads.items():
-        numbers = sorted(layers)
-        if len(numbers) < 2:
-            continue
-        centre = fmean(numbers)
-        steps = [(layer - centre, fmean(layers[layer].values())) for layer in numbers]
-        found[seed] = math.fsum(x * y for x, y in steps) / math.fsum(x * x for x, _ in steps)
-    return found
+    return {
+        seed: slope(sorted(layers), [fmean(layers[layer].values()) for layer in sorted(layers)])
+        for seed, layers in heads.items()
+        if len(layers) > 1
+    }
 
 
 def reaches(evidence: Evidence, setting: Setting, *, uniform: float, least: float, subject: str) -> Judgement:
     """Judges the claim that the widest head of the lowest layer looks beyond `least` (a fraction of `uniform`).
 
-    Heads that have learnt nothing do, too: the claim says something where `stays` holds as well.
+    Heads that have learnt nothing do, too: the claim says something only if `stays` holds as well.
     """
     heads = lowest(heads_by_seed(evidence, setting))
     over = {seed: values[-1] / uniform - least for seed, values in heads.items()}
@@ -99,11 +96,10 @@ def less_local(
     a, b = (
         {seed: values[0] / far for seed, values in heads.items()} for heads, far in zip(found, uniform, strict=True)
     )
-    lost = evidence.diverged(**first) + evidence.diverged(**second)
     if not (a and b):
         return Judgement(UNTESTED, subject, None, "one of the two was not measured", _LOWEST, _FRACTION)
-    gap = differences(a, b)
-    return greater(evidence, gap, subject=subject, diverged=lost, metric=_LOWEST, unit=_FRACTION)
+    diverged = evidence.diverged(**first) + evidence.diverged(**second)
+    return greater(evidence, differences(a, b), subject=subject, diverged=diverged, metric=_LOWEST, unit=_FRACTION)
 
 
 _LOWEST, _FRACTION = "attention_distance_l00", "of uniform attention"
@@ -121,5 +117,5 @@ def _judged(
 ) -> Judgement:
     if not heads:
         return Judgement(UNTESTED, subject, None, "attention distance was not measured", _LOWEST, unit)
-    lost = evidence.diverged(**setting)
-    return greater(evidence, values, subject=subject, diverged=lost, metric=_LOWEST, unit=unit, note=note)
+    diverged = evidence.diverged(**setting)
+    return greater(evidence, values, subject=subject, diverged=diverged, metric=_LOWEST, unit=unit, note=note)

@@ -1,27 +1,38 @@
-"""Comparisons over the amount of data: at one size, as a trend over log10(size), and as the data a model needs.
+"""Judges of two settings, paired over seeds: higher, equal, not worse, gaining with size, a narrower gap; or of all.
 
 A setting is a mapping such as `{"model": "vit-64x4/2"}`; sizes are the entries of one column, by default `train_size`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
-from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater, in_points
-from vision_repro.analysis.intervals import differences, slopes
-from vision_repro.analysis.table import Level
-
-Setting = Mapping[str, Level]
-Series = dict[float, dict[int, float]]
+from vision_repro.analysis.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Evidence, Judge, Judgement
+from vision_repro.analysis.curves import difference_series
+from vision_repro.analysis.intervals import differences, means_over_shared
+from vision_repro.analysis.judges.estimates import ACCURACY, above_margin, equivalent, greater, in_points, rising
+from vision_repro.analysis.table import Setting, Table
 
 
-def of_models(judge: Callable[..., Judgement], first: str, second: str, **options: Any) -> Callable[..., Judgement]:
+class Pair(NamedTuple):
+    """First minus second by seed, both means over the seeds that both have, and the number of diverged runs."""
+
+    difference: dict[int, float]
+    means: tuple[float, ...]
+    diverged: int
+
+
+def pair_of(evidence: Evidence, first: Setting, second: Setting, metric: str = ACCURACY) -> Pair:
+    """Returns what the judges need of a metric in two settings."""
+    a, b = evidence.values(metric, **first), evidence.values(metric, **second)
+    diverged = evidence.diverged(**first) + evidence.diverged(**second)
+    return Pair(differences(a, b), means_over_shared(a, b), diverged)
+
+
+def of_models(judge: Callable[..., Judgement], first: str, second: str, **options: Any) -> Judge:
     """Returns the judge of a claim on two models, by the column `model`: `compare`, `same` or `not_worse`."""
     settings = {"first": {"model": first}, "second": {"model": second}}
     return partial(judge, **settings, subject=f"{first} minus {second}", **options)
@@ -33,38 +44,36 @@ def compare(
     second: Setting,
     *,
     subject: str,
-    metric: str = "test_accuracy",
+    metric: str = ACCURACY,
     unit: str = "fraction",
     note: str = "",
 ) -> Judgement:
-    """Judges the claim that `first` scores higher than `second`, paired over seeds; only fractions have a ceiling."""
-    a, b = evidence.values(metric, **first), evidence.values(metric, **second)
-    lost = evidence.diverged(**first) + evidence.diverged(**second)
-    means = _means(a, b) if unit == "fraction" else ()
+    """Judges the claim that `first` scores higher than `second`; only fractions have a ceiling."""
+    difference, means, diverged = pair_of(evidence, first, second, metric)
+    means = means if unit == "fraction" else ()
     return greater(
-        evidence, differences(a, b), subject=subject, means=means, diverged=lost, metric=metric, unit=unit, note=note
+        evidence, difference, subject=subject, means=means, diverged=diverged, metric=metric, unit=unit, note=note
     )
 
 
 def not_worse(
-    evidence: Evidence,
-    first: Setting,
-    second: Setting,
-    *,
-    margin: float,
-    subject: str,
-    metric: str = "test_accuracy",
+    evidence: Evidence, first: Setting, second: Setting, *, margin: float, subject: str, metric: str = ACCURACY
 ) -> Judgement:
     """Judges the claim that `first` scores at most `margin` below `second`: the whole interval is above -margin.
 
-    Not the equality of both: a better `first` lets it hold as well. The estimate is the difference itself.
+    It also holds where `first` is better: this is not the equality of both.
     """
-    note = f"margin {in_points(margin)}"
-    found = compare(evidence, first, second, subject=subject, metric=metric, note=note)
-    gap = differences(evidence.values(metric, **first), evidence.values(metric, **second))
-    shifted = greater(evidence, {seed: value + margin for seed, value in gap.items()}, subject=subject)
-    # At the ceiling both are as good as can be measured, which says nothing of the next harder data.
-    return replace(found, verdict=UNTESTED if found.verdict == UNTESTED else shifted.verdict)
+    difference, means, diverged = pair_of(evidence, first, second, metric)
+    return above_margin(
+        evidence,
+        difference,
+        margin=margin,
+        subject=subject,
+        means=means,
+        diverged=diverged,
+        metric=metric,
+        note=f"margin {in_points(margin)}",
+    )
 
 
 def same(
@@ -74,16 +83,13 @@ def same(
     *,
     margin: float,
     subject: str,
-    metric: str = "test_accuracy",
+    metric: str = ACCURACY,
     note: str = "",
 ) -> Judgement:
-    """Judges the claim that `first` and `second` score the same within `margin`, paired over seeds."""
-    a, b = evidence.values(metric, **first), evidence.values(metric, **second)
-    lost = evidence.diverged(**first) + evidence.diverged(**second)
-    means = _means(a, b)
-    found = differences(a, b)
+    """Judges the claim that `first` and `second` score the same within `margin`."""
+    difference, means, diverged = pair_of(evidence, first, second, metric)
     return equivalent(
-        evidence, found, margin=margin, subject=subject, means=means, diverged=lost, metric=metric, note=note
+        evidence, difference, margin=margin, subject=subject, means=means, diverged=diverged, metric=metric, note=note
     )
 
 
@@ -94,95 +100,59 @@ def trend(
     *,
     subject: str,
     over: str = "train_size",
-    metric: str = "test_accuracy",
+    metric: str = ACCURACY,
     note: str = "",
 ) -> Judgement:
     """Judges the claim that `first` minus `second` rises with the size: slope over log10(size), per tenfold size.
 
-    Where both models are at the ceiling at the largest size, the difference shrinks whatever the models do: `untested`.
+    If both models are at the ceiling at the largest size, the difference shrinks whatever the models do: `untested`.
     """
     series = difference_series(evidence, first, second, over=over, metric=metric)
-    lost = evidence.diverged(**first) + evidence.diverged(**second)
-    unit = "fraction per tenfold"
-    if len(series) < 2:
-        return Judgement(UNTESTED, subject, None, "needs two sizes that both settings share", metric, unit)
-    largest = {over: max(series)}
-    means = _means(*(evidence.values(metric, **setting, **largest) for setting in (first, second)))
-    found = slopes(series)
-    return greater(evidence, found, subject=subject, means=means, diverged=lost, metric=metric, unit=unit, note=note)
+    largest = {over: max(series)} if series else {}
+    return rising(
+        evidence,
+        series,
+        subject=subject,
+        needs="needs two sizes that both settings share",
+        means=pair_of(evidence, {**first, **largest}, {**second, **largest}, metric).means if series else (),
+        diverged=evidence.diverged(**first) + evidence.diverged(**second),
+        metric=metric,
+        note=note,
+    )
 
 
-def needs_more(
-    evidence: Evidence,
-    first: Setting,
-    second: Setting,
-    *,
-    target: float,
-    subject: str,
-    over: str = "train_size",
-    metric: str = "test_accuracy",
-    note: str = "",
-) -> Judgement:
-    """Judges the claim that `first` needs more data than `second` to reach the accuracy `target`.
+def generalisation_gap(table: Table, setting: Setting) -> dict[int, float]:
+    """Returns training minus test accuracy (fraction) by seed, for the seeds that have both."""
+    return differences(table.values("train_accuracy", **setting), table.values(ACCURACY, **setting))
 
-    The estimate is log10 of the ratio of the two sizes. Seeds in which a model starts above the target or never gets
-    there give no ratio; they are counted in the note and left out.
+
+def narrower_gap(evidence: Evidence, first: Setting, second: Setting, *, subject: str) -> Judgement:
+    """Judges the claim that the generalisation gap of `first` is smaller than that of `second`, by second minus first.
+
+    This is what a regulariser should do.
     """
-    curves = [curves_by_seed(series_of(evidence, setting, over=over, metric=metric)) for setting in (first, second)]
-    shared = sorted(curves[0].keys() & curves[1].keys())
-    sizes = {seed: [size_reaching(curve[seed], target) for curve in curves] for seed in shared}
-    found = {seed: math.log10(a / b) for seed, (a, b) in sizes.items() if 0 < a < math.inf and 0 < b < math.inf}
-    lost = evidence.diverged(**first) + evidence.diverged(**second)
-    without = len(shared) - len(found)
-    outside = f"{without} of {len(shared)} seeds reach {target:g} outside the sizes" if without else ""
-    remark = "; ".join(text for text in (outside, note) if text)
-    return greater(evidence, found, subject=subject, diverged=lost, metric=metric, unit="log10 ratio", note=remark)
+    table = evidence.table.select(preset=evidence.preset)
+    difference = differences(generalisation_gap(table, second), generalisation_gap(table, first))
+    diverged = evidence.diverged(**first) + evidence.diverged(**second)
+    return greater(evidence, difference, subject=subject, diverged=diverged, metric="train_accuracy")
 
 
-def series_of(
-    evidence: Evidence, setting: Setting, *, over: str = "train_size", metric: str = "test_accuracy"
-) -> Series:
-    """Returns `[size][seed]` of the metric for every size of the setting that has a value."""
-    sizes = evidence.sizes(over, **setting)
-    found = {float(size): evidence.values(metric, **setting, **{over: size}) for size in sizes}
-    return {size: values for size, values in found.items() if values}
+def jointly(evidence: Evidence, judges: Sequence[Judge], *, subject: str = "") -> Judgement:
+    """Judges the claim that the claims of several judges are all true, such as `all of these score the same`.
 
-
-def difference_series(
-    evidence: Evidence, first: Setting, second: Setting, *, over: str = "train_size", metric: str = "test_accuracy"
-) -> Series:
-    """Returns `[size][seed]` of `first` minus `second` for every size at which both have a seed in common."""
-    a, b = (series_of(evidence, setting, over=over, metric=metric) for setting in (first, second))
-    found = {size: differences(a[size], b[size]) for size in sorted(a.keys() & b.keys())}
-    return {size: values for size, values in found.items() if values}
-
-
-def curves_by_seed(series: Series) -> dict[int, dict[float, float]]:
-    """Turns `[size][seed]` into `[seed][size]`, sizes ascending, for the seeds that have all sizes."""
-    shared = set.intersection(*(set(values) for values in series.values())) if series else set()
-    return {seed: {size: series[size][seed] for size in sorted(series)} for seed in sorted(shared)}
-
-
-def size_reaching(curve: Mapping[float, float], target: float) -> float:
-    """Returns the size at which a curve (size -> accuracy) first reaches `target`, linear in log(size) between sizes.
-
-    0 if the smallest size is already above the target (it needs less than was tried), infinity if none reaches it.
-
-    Raises:
-        ValueError: if a size is not above 0.
+    `fails` if one fails, else `untested` or `undecided` if one is, and `holds` if all hold: then no correction for
+    their number is needed, since the joint claim errs only where a single one does. `fails` has none either (see
+    `claims`). The estimate is that of the comparison that decides; of several, of the one farthest from 0.
     """
-    points = sorted(curve.items())
-    if points and points[0][0] <= 0:
-        raise ValueError(f"sizes must be above 0, not {points[0][0]}")
-    if points and points[0][1] >= target:
-        return points[0][0] if points[0][1] == target else 0.0
-    for (small, below), (large, above) in pairwise(points):
-        if above >= target:
-            share = (target - below) / (above - below)
-            return math.exp(math.log(small) + share * (math.log(large) - math.log(small)))
-    return math.inf
-
-
-def _means(*groups: Mapping[int, float]) -> tuple[float, ...]:
-    shared = set.intersection(*(set(group) for group in groups))
-    return tuple(fmean(group[seed] for seed in sorted(shared)) for group in groups) if shared else ()
+    judgements = [judge(evidence) for judge in judges]
+    if not judgements:
+        return Judgement(UNTESTED, subject or "comparisons", None, "nothing to compare")
+    verdict = next(word for word in (FAILS, UNTESTED, UNDECIDED, HOLDS) if any(j.verdict == word for j in judgements))
+    deciding = [judgement for judgement in judgements if judgement.verdict == verdict]
+    shown = max(deciding, key=lambda item: abs(item.estimate.mean) if item.estimate and item.estimate.n else -1.0)
+    count = len(judgements)
+    if count == 1:
+        return shown
+    which = "the farthest from 0" if len(deciding) == count else f"the farthest of {len(deciding)} that decide"
+    note = f"{which} of {count} comparisons: {shown.subject}" + (f"; {shown.note}" if shown.note else "")
+    return replace(shown, subject=subject or shown.subject, note=note)

@@ -1,4 +1,4 @@
-"""Claims about accuracy and pre-training compute (ViT, section 4.4), judged over seeds on the fronts of each seed.
+"""Judges of accuracy at equal pre-training compute (ViT, section 4.4), over seeds, on the fronts of each seed.
 
 Deviation: the paper reads Figure 5 by eye; here two families are compared by the mean difference of their fronts over
     the compute that both have tried, and by the compute for equal accuracy. A front is the best of several noisy
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, equivalent, greater
+from vision_repro.analysis.claims import Evidence, Judgement
 from vision_repro.analysis.compute import (
     FAMILIES,
     clouds,
@@ -25,6 +25,7 @@ from vision_repro.analysis.compute import (
     shared_range,
 )
 from vision_repro.analysis.intervals import slopes
+from vision_repro.analysis.judges.estimates import equivalent, greater
 from vision_repro.analysis.table import Row
 
 SMALL, LARGE = "smaller half", "larger half"
@@ -54,8 +55,15 @@ def needs_less(evidence: Evidence, first: str, second: str, *, metric: str, data
             found[seed] = fmean(logs)
     subject = f"log2 of {FAMILIES[second]}'s compute over {FAMILIES[first]}'s at equal accuracy"
     outside = f"{total - defined} of {total} points out of range" if total else "no points"
-    lost = evidence.diverged()
-    judged = greater(evidence, found, subject=subject, diverged=lost, metric=metric, unit="log2 ratio", note=outside)
+    judged = greater(
+        evidence,
+        found,
+        subject=subject,
+        diverged=evidence.diverged(),
+        metric=metric,
+        unit="log2 ratio",
+        note=outside,
+    )
     if judged.estimate is None or not judged.estimate.n:
         return judged
     bounds = f" [{2**judged.estimate.low:.2g}, {2**judged.estimate.high:.2g}]" if judged.estimate.bounded else ""
@@ -116,7 +124,7 @@ def still_rising(evidence: Evidence, name: str, *, metric: str, datasets: Sequen
     )
 
 
-def their_gap(first: str, second: str, part: str = "") -> str:
+def paper_gap(first: str, second: str, part: str = "") -> str:
     """Returns the paper's difference of two families at equal compute (Table 6, Average-5), in points."""
     sides = [of_family(paper_points(), name) for name in (first, second)]
     limits = shared_range(*sides)
@@ -125,7 +133,7 @@ def their_gap(first: str, second: str, part: str = "") -> str:
     return f"{100 * (means[0] - means[1]):+.1f} points"
 
 
-def their_ratios(first: str, second: str) -> str:
+def paper_ratios(first: str, second: str) -> str:
     """Returns how many times the paper's `second` needs the compute of its `first`: 2.8 (ViT-B/32), ..."""
     points = paper_points()
     found = ratios(of_family(points, first), of_family(points, second))

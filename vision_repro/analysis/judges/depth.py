@@ -1,4 +1,4 @@
-"""Judgements over the depth of networks: what grows with it, what is not lost, and whether gradients vanish.
+"""Judges of the depth of networks: whether a gap grows with it, and whether gradients vanish.
 
 A depth is a number of weighted layers; a model is the name in the column `model` of the table. Fractions everywhere.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, equivalent, greater
-from vision_repro.analysis.intervals import differences, slopes, t_interval
+from vision_repro.analysis.claims import Evidence, Judgement
+from vision_repro.analysis.intervals import differences
+from vision_repro.analysis.judges.estimates import ACCURACY, above_margin, equivalent, rising
 
 TENFOLD = 1.0
-"""What a layer's gradient may have lost, log10 of a ratio, and not have vanished."""
+"""log10 of the ratio from which on a gradient counts as vanished."""
 
 
 def gap_grows(
@@ -23,20 +23,23 @@ def gap_grows(
     second: Mapping[int, str],
     *,
     subject: str,
-    metric: str = "test_accuracy",
+    metric: str = ACCURACY,
 ) -> Judgement:
     """Judges the claim that the gap of two kinds of network, models by depth, rises with log10 of the depth."""
     shared = sorted(first.keys() & second.keys())
-    unit = "fraction per tenfold"
-    if len(shared) < 2:
-        return Judgement(UNTESTED, subject, None, "needs two depths that both kinds have", metric, unit)
     gaps = {
         float(depth): differences(*(evidence.values(metric, model=kind[depth]) for kind in (first, second)))
         for depth in shared
     }
-    lost = _lost(evidence, [kind[depth] for kind in (first, second) for depth in shared])
-    note = f"over {', '.join(map(str, shared))} layers"
-    return greater(evidence, slopes(gaps), subject=subject, diverged=lost, metric=metric, unit=unit, note=note)
+    return rising(
+        evidence,
+        gaps,
+        subject=subject,
+        needs="needs two depths that both kinds have",
+        diverged=_diverged(evidence, [kind[depth] for kind in (first, second) for depth in shared]),
+        metric=metric,
+        note=f"over {', '.join(map(str, shared))} layers",
+    )
 
 
 def gradient_ratios(evidence: Evidence, model: str, prefix: str) -> dict[int, float]:
@@ -44,7 +47,7 @@ def gradient_ratios(evidence: Evidence, model: str, prefix: str) -> dict[int, fl
 
     `prefix` begins the names of the metrics, which end in the layer's number. Norms are averaged as logarithms; a
     layer without a gradient makes the ratio minus or plus infinity, so such a seed is left out. The last layer, the
-    classifier, is left out as well: no norm stands behind it, and its scale is its own.
+    classifier, is left out as well: no norm follows it, and its scale is its own.
     """
     found: list[dict[int, float]] = []
     while values := evidence.values(f"{prefix}_{len(found) + 1:02}", model=model):
@@ -64,11 +67,15 @@ def gradient_ratios(evidence: Evidence, model: str, prefix: str) -> dict[int, fl
 
 def not_vanishing(evidence: Evidence, model: str, prefix: str) -> Judgement:
     """Judges the claim that the first third of the layers gets at least a tenth of the gradient of the last third."""
-    ratios = gradient_ratios(evidence, model, prefix)
-    found = greater(evidence, {seed: value + TENFOLD for seed, value in ratios.items()}, subject=_ratio(model))
-    estimate = t_interval(ratios.values(), evidence.level)
-    note = "; ".join(part for part in ("vanished below -1, a tenth", found.note) if part)
-    return replace(found, estimate=estimate, note=note, metric=prefix, unit="log10 ratio")
+    return above_margin(
+        evidence,
+        gradient_ratios(evidence, model, prefix),
+        margin=TENFOLD,
+        subject=_ratio(model),
+        metric=prefix,
+        unit="log10 ratio",
+        note="vanished below -1, a tenth",
+    )
 
 
 def healthy(evidence: Evidence, model: str, prefix: str) -> Judgement:
@@ -78,7 +85,7 @@ def healthy(evidence: Evidence, model: str, prefix: str) -> Judgement:
         gradient_ratios(evidence, model, prefix),
         margin=TENFOLD,
         subject=_ratio(model),
-        diverged=_lost(evidence, (model,)),
+        diverged=_diverged(evidence, (model,)),
         metric=prefix,
         unit="log10 ratio",
     )
@@ -88,5 +95,5 @@ def _ratio(model: str) -> str:
     return f"log10 of the gradient norms of {model}, first third over last third of the layers"
 
 
-def _lost(evidence: Evidence, models: Sequence[str]) -> int:
+def _diverged(evidence: Evidence, models: Sequence[str]) -> int:
     return sum(evidence.diverged(model=model) for model in models)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from math import log10
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, greater
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement
 from vision_repro.analysis.intervals import differences
 from vision_repro.analysis.judges.comparisons import compare, of_models
+from vision_repro.analysis.judges.estimates import greater
 from vision_repro.analysis.judges.exponents import counted_less
 
 FLOPS = "forward_flops"

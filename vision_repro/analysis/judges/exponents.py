@@ -1,8 +1,8 @@
-"""How a cost grows with the image: the exponent p of cost ~ pixels^p, by seed, and verdicts on it.
+"""Judges of how a cost grows with the image: the exponent p of cost ~ pixels^p, by seed.
 
 The exponent is the least-squares slope of log cost over log pixels, an image of S pixels a side having S^2. Where a
 cost is a sum of terms, such as linear layers (p = 1) and attention over all tokens (p = 2), it lies between them and
-rises with the size; the exponent between the two largest sizes stands beside it therefore.
+rises with the size; so the note has the exponent between the two largest sizes as well.
 
 What an accountant counts has no noise: its exponent is the same for every seed, and is judged as it is, from one seed
 on. What a clock measures is judged over seeds as accuracies are.
@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import FAILS, HOLDS, UNTESTED, Evidence, Judgement, greater
-from vision_repro.analysis.intervals import Interval, describe, differences, slopes, t_interval
-from vision_repro.analysis.judges.comparisons import Series, Setting, series_of
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement
+from vision_repro.analysis.curves import Series, series_of
+from vision_repro.analysis.intervals import describe, differences, slopes, t_interval
+from vision_repro.analysis.judges.estimates import exact, greater
+from vision_repro.analysis.table import Setting
 
 OVER = "image_size"
 """The column with the side of the images [pixels]."""
@@ -57,14 +59,15 @@ def counted_exponent(
 ) -> Judgement:
     """Judges the claim that a counted cost grows with the pixels to the power `expected`, within `margin`.
 
-    `untested` where the preset is no evidence, two sizes are not there, or seeds differ, as a count does not.
+    `untested` if the preset is no evidence, there are under two sizes, or seeds differ, because a count does not.
     """
     series = costs(evidence, setting, metric)
     found, last = exponents(series), local_exponents(series)
     if not found:
         return Judgement(UNTESTED, subject, None, "needs two image sizes", metric, UNIT)
     note = f"expected {expected:g} within {margin:g}; between the two largest sizes {fmean(last.values()):.3f}; counted"
-    return _counted(evidence, found, abs(fmean(found.values()) - expected) < margin, subject, note, metric, UNIT)
+    true = abs(fmean(found.values()) - expected) < margin
+    return exact(evidence, found, true, subject=subject, note=note, metric=metric, unit=UNIT)
 
 
 def counted_less(
@@ -75,20 +78,8 @@ def counted_less(
     if not found:
         return Judgement(UNTESTED, subject, None, "needs a seed that both settings share", metric, unit)
     mean = fmean(found.values())
-    return _counted(evidence, found, mean > 0, subject, f"{2**mean:.3g} times; counted", metric, unit)
-
-
-def _counted(
-    evidence: Evidence, found: Mapping[int, float], true: bool, subject: str, note: str, metric: str, unit: str
-) -> Judgement:
-    """Returns the judgement on numbers without noise."""
-    mean = fmean(found.values())
-    interval = Interval(mean, mean, mean, len(found), evidence.level)
-    obstacle = "" if evidence.counts else f'the preset "{evidence.preset}" is no evidence'
-    if t_interval(found.values(), evidence.level).spread and len(found) > 1:
-        obstacle = obstacle or "the seeds differ, so this is no count"
-    verdict = UNTESTED if obstacle else HOLDS if true else FAILS
-    return Judgement(verdict, subject, interval, f"{obstacle}; {note}" if obstacle else note, metric, unit)
+    note = f"{2**mean:.3g} times; counted"
+    return exact(evidence, found, mean > 0, subject=subject, note=note, metric=metric, unit=unit)
 
 
 def grows_slower_than(evidence: Evidence, setting: Setting, *, metric: str, bound: float, subject: str) -> Judgement:
@@ -137,7 +128,7 @@ def _ratios(evidence: Evidence, first: Setting, second: Setting, metric: str) ->
 def _with_exponents(
     judged: Judgement, evidence: Evidence, found: Mapping[int, float], last: Mapping[int, float]
 ) -> Judgement:
-    """Adds what was estimated, and the same between the two largest sizes, to the note."""
+    """Adds the exponent over all sizes, and the one between the two largest, to the note."""
     if not found:
         return replace(judged, note="needs two image sizes and a seed that has both")
     words = " and ".join(

@@ -1,7 +1,7 @@
 """Kernels in a row, of C maps each: weights, receptive field and padding in closed form, and judges on their networks.
 
 Source: VGG (arXiv 1409.1556), section 2.3; lecture slides on CNNs. `sides` are the sides of the kernels in their order,
-such as `(3, 3)`; strides are 1 and convolutions keep the map by zero padding. No torch here.
+such as `(3, 3)`; strides are 1 and convolutions keep the map by zero padding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, counted
+from vision_repro.analysis.claims import Evidence, Judgement
+from vision_repro.analysis.judges.estimates import counted
 
 
 def weights(sides: Sequence[int], channels: int) -> int:
@@ -29,8 +30,8 @@ def inside(side: int, pixels: int) -> Fraction:
     Along one axis a tap that is d pixels from the centre falls outside at d of the positions, at most at all of them.
     """
     reach = side // 2
-    lost = 2 * sum(min(step, pixels) for step in range(1, reach + 1))
-    return Fraction(pixels * side - lost, pixels * side) ** 2
+    outside = 2 * sum(min(step, pixels) for step in range(1, reach + 1))
+    return Fraction(pixels * side - outside, pixels * side) ** 2
 
 
 def share_of_weights(

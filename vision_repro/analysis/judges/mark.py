@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, greater
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement
 from vision_repro.analysis.intervals import differences, t_interval
+from vision_repro.analysis.judges.estimates import greater
 
 
 def reaches(evidence: Evidence, model: str, mark: float, obstacle: str = "") -> Judgement:

@@ -1,4 +1,4 @@
-"""Claims about what pre-training gives: whether its gains get smaller the longer it lasts."""
+"""Judges of what pre-training gives: whether its gains get smaller the longer it lasts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
-from vision_repro.analysis.claims import HOLDS, UNDECIDED, UNTESTED, Evidence, Judgement, greater
+from vision_repro.analysis.claims import HOLDS, UNDECIDED, UNTESTED, Evidence, Judgement
 from vision_repro.analysis.intervals import describe, differences
-from vision_repro.analysis.judges.comparisons import Setting
+from vision_repro.analysis.judges.estimates import ACCURACY, greater
+from vision_repro.analysis.table import Setting
 
 
 def gain_per_doubling(short: Mapping[int, float], long: Mapping[int, float], ratio: float) -> dict[int, float]:
@@ -24,12 +25,12 @@ def gain_per_doubling(short: Mapping[int, float], long: Mapping[int, float], rat
 
 
 def flattens(
-    evidence: Evidence, lengths: Mapping[int, Setting], *, subject: str, metric: str = "test_accuracy", note: str = ""
+    evidence: Evidence, lengths: Mapping[int, Setting], *, subject: str, metric: str = ACCURACY, note: str = ""
 ) -> Judgement:
     """Judges the claim that gains flatten: a doubling gains more in the first interval of steps than in the last.
 
-    `lengths` maps steps of pre-training to a setting. The estimate is the first gain minus the last one. Where it is
-    above 0 without a first gain that is above 0 itself, nothing was gained that could flatten: `undecided`.
+    `lengths` maps steps of pre-training to a setting. The estimate is the first gain minus the last one. If it is above
+    0 but the first gain itself is not, nothing was gained that could flatten: `undecided`.
     """
     values = {steps: evidence.values(metric, **setting) for steps, setting in sorted(lengths.items())}
     measured = [steps for steps, found in values.items() if found]
@@ -38,7 +39,6 @@ def flattens(
     (a, b), (c, d) = measured[:2], measured[-2:]
     first = gain_per_doubling(values[a], values[b], b / a)
     last = gain_per_doubling(values[c], values[d], d / c)
-    lost = sum(evidence.diverged(**lengths[steps]) for steps in {a, b, c, d})
     where = f"a doubling between {a:,} and {b:,} steps against one between {c:,} and {d:,}"
     remark = f"{where}; {note}" if note else where
     judged = greater(
@@ -46,7 +46,7 @@ def flattens(
         differences(first, last),
         subject=subject,
         means=(fmean(values[c].values()),),
-        diverged=lost,
+        diverged=sum(evidence.diverged(**lengths[steps]) for steps in {a, b, c, d}),
         metric=metric,
         note=remark,
     )

@@ -1,4 +1,4 @@
-"""Two nets over learning rates: how high the rate may be, how wide the good range is, how much depends on it.
+"""Judges of two nets over learning rates: how high the rate may be, how wide the good range is, how much it matters.
 
 A curve maps a learning rate to an accuracy (fraction); between two rates it is a line over log10(rate). A run that
 diverged has learned nothing: its accuracy is chance.
@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean, pstdev
 
-from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement, greater
+from vision_repro.analysis.claims import UNTESTED, Evidence, Judgement
 from vision_repro.analysis.intervals import differences
-from vision_repro.analysis.judges.comparisons import Setting, compare
+from vision_repro.analysis.judges.comparisons import compare
+from vision_repro.analysis.judges.estimates import ACCURACY, greater
+from vision_repro.analysis.table import Setting
 
 Curve = Mapping[float, float]
 
 
-def curves_of(
-    evidence: Evidence, setting: Setting, *, chance: float, metric: str = "test_accuracy"
-) -> dict[int, Curve]:
+def curves_of(evidence: Evidence, setting: Setting, *, chance: float, metric: str = ACCURACY) -> dict[int, Curve]:
     """Returns the curve of each seed that has a run, ended or diverged, at every learning rate of the setting."""
     rows = [
         row
@@ -119,7 +119,7 @@ def better_at_best(evidence: Evidence, first: Setting, second: Setting, *, subje
     """Judges that `first` scores higher on test, each at the rate that is its best on `val`."""
     own, other = best_rate(evidence, first), best_rate(evidence, second)
     if own is None or other is None:
-        return Judgement(UNTESTED, subject, None, "no rate at which all runs ended", "test_accuracy")
+        return Judgement(UNTESTED, subject, None, "no rate at which all runs ended", ACCURACY)
     note = f"lr {own:g} and {other:g}, chosen on val"
     return compare(evidence, {**first, "lr": own}, {**second, "lr": other}, subject=subject, note=note)
 
@@ -128,16 +128,16 @@ def _judged(
     evidence: Evidence,
     first: Setting,
     second: Setting,
-    read: Callable[[Curve], float],
+    measure: Callable[[Curve], float],
     *,
     subject: str,
     chance: float,
     unit: str = "fraction",
     note: str = "",
 ) -> Judgement:
-    """Judges that what `read` finds in the curve of a seed is larger in `first`."""
+    """Judges that `measure` of the curve of a seed is larger in `first`."""
     found = [
-        {seed: read(curve) for seed, curve in curves_of(evidence, setting, chance=chance).items()}
+        {seed: measure(curve) for seed, curve in curves_of(evidence, setting, chance=chance).items()}
         for setting in (first, second)
     ]
     return greater(evidence, differences(*found), subject=subject, unit=unit, note=note)

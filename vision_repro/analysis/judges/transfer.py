@@ -1,21 +1,20 @@
-"""Accuracy after fine-tuning on other data sets, by model and pre-training: means over data sets, paired over seeds.
+"""Judges of accuracy after fine-tuning on other data sets: means over data sets, paired over seeds.
 
-A start names a pre-training, such as `imagenet21k@104000`. Accuracies are fractions. The paper's Tables 2 and 5 come as
-rows of the same kind as ours, with one seed, so that the same functions judge both.
+A start names a pre-training, such as `imagenet21k@104000`. Accuracies are fractions. The paper's Tables 2 and 5 are
+read as rows of the same kind as ours, with one seed, so that the same functions judge both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from statistics import fmean
 
-from vision_repro.analysis.claims import Evidence, Judgement, greater, in_points
-from vision_repro.analysis.intervals import differences
+from vision_repro.analysis.claims import Evidence, Judgement
+from vision_repro.analysis.intervals import differences, mean_by_seed, means_over_shared
+from vision_repro.analysis.judges.estimates import ACCURACY, above_margin, greater, in_points
 from vision_repro.analysis.table import Row, Table
 from vision_repro.papers.tables import paper_table
 
-METRIC = "test_accuracy"
+METRIC = ACCURACY
 COMPUTE = "pretraining_flops"
 # ours -> a column of the paper's Table 5, and its name in Table 2
 DATASETS = {
@@ -34,9 +33,7 @@ def on_average(
     evidence: Evidence, model: str, start: str, datasets: Iterable[str], metric: str = METRIC
 ) -> dict[int, float]:
     """Returns by seed the mean of `metric` over `datasets`, for the seeds that have a value on each of them."""
-    found = [evidence.values(metric, model=model, pretraining=start, dataset=name) for name in datasets]
-    shared = set.intersection(*map(set, found)) if found else set()
-    return {seed: fmean(values[seed] for values in found) for seed in sorted(shared)}
+    return mean_by_seed([evidence.values(metric, model=model, pretraining=start, dataset=name) for name in datasets])
 
 
 def gain(
@@ -49,31 +46,28 @@ def gain(
 
 def more_accurate(evidence: Evidence, first: str, second: str, *, start: str, datasets: Sequence[str]) -> Judgement:
     """Judges that the model `first` is more accurate than `second` on average over data sets, from the same start."""
-    subject = f"{first} minus {second} from {start}"
-    return _judged(evidence, first, second, start, datasets, subject=subject)
+    return greater(
+        evidence,
+        gain(evidence, first, second, start, datasets),
+        subject=f"{first} minus {second} from {start}",
+        means=_means(evidence, ((first, start), (second, start)), datasets),
+        diverged=sum(_diverged(evidence, model, start, datasets) for model in (first, second)),
+    )
 
 
 def no_worse(
     evidence: Evidence, first: str, second: str, *, start: str, datasets: Sequence[str], margin: float
 ) -> Judgement:
-    """Judges that the model `first` is at least as good as `second`, from the same start, but for `margin` at most.
-
-    `holds` if the whole interval of the difference is above -margin, `fails` if all of it is below. The estimate is the
-    difference itself.
-
-    Raises:
-        ValueError: if the margin is below 0.
-    """
-    if margin < 0:
-        raise ValueError(f"a margin must be 0 or more, not {margin}")
-    subject = f"{first} minus {second} from {start}"
-    judged = _judged(
-        evidence, first, second, start, datasets, subject=subject, shift=margin, note=f"margin {in_points(margin)}"
+    """Judges that the model `first` is at least as good as `second`, from the same start, but for `margin` at most."""
+    return above_margin(
+        evidence,
+        gain(evidence, first, second, start, datasets),
+        margin=margin,
+        subject=f"{first} minus {second} from {start}",
+        means=_means(evidence, ((first, start), (second, start)), datasets),
+        diverged=sum(_diverged(evidence, model, start, datasets) for model in (first, second)),
+        note=f"margin {in_points(margin)}",
     )
-    if judged.estimate is None:
-        return judged
-    low, mean, high = (getattr(judged.estimate, name) - margin for name in ("low", "mean", "high"))
-    return replace(judged, estimate=replace(judged.estimate, mean=mean, low=low, high=high))
 
 
 def gains_rise(
@@ -81,47 +75,28 @@ def gains_rise(
 ) -> Judgement:
     """Judges that `first` gains on `second` from the start `small` to the start `large`, on average over data sets."""
     gains = [gain(evidence, first, second, start, datasets) for start in (large, small)]
-    lost = sum(_lost(evidence, model, start, datasets) for model in (first, second) for start in (small, large))
+    diverged = sum(_diverged(evidence, model, start, datasets) for model in (first, second) for start in (small, large))
     subject = f"{first} minus {second}, from {large} less from {small}"
     means = _means(evidence, ((first, large), (second, large)), datasets)
-    return greater(evidence, differences(*gains), subject=subject, means=means, diverged=lost, metric=METRIC)
+    return greater(evidence, differences(*gains), subject=subject, means=means, diverged=diverged, metric=METRIC)
 
 
 def better_start(evidence: Evidence, model: str, *, first: str, second: str, datasets: Sequence[str]) -> Judgement:
     """Judges that a model is more accurate from the start `first` than from `second` (empty: from scratch)."""
     a, b = (on_average(evidence, model, start, datasets) for start in (first, second))
-    lost = sum(_lost(evidence, model, start, datasets) for start in (first, second))
+    diverged = sum(_diverged(evidence, model, start, datasets) for start in (first, second))
     subject = f"{model} from {first} minus from {second or 'scratch'}"
     means = _means(evidence, ((model, first), (model, second)), datasets)
-    return greater(evidence, differences(a, b), subject=subject, means=means, diverged=lost, metric=METRIC)
+    return greater(evidence, differences(a, b), subject=subject, means=means, diverged=diverged, metric=METRIC)
 
 
-def _judged(
-    evidence: Evidence,
-    first: str,
-    second: str,
-    start: str,
-    datasets: Sequence[str],
-    *,
-    subject: str,
-    shift: float = 0.0,
-    note: str = "",
-) -> Judgement:
-    found = {seed: value + shift for seed, value in gain(evidence, first, second, start, datasets).items()}
-    lost = sum(_lost(evidence, model, start, datasets) for model in (first, second))
-    means = _means(evidence, ((first, start), (second, start)), datasets)
-    return greater(evidence, found, subject=subject, means=means, diverged=lost, metric=METRIC, note=note)
-
-
-def _lost(evidence: Evidence, model: str, start: str, datasets: Iterable[str]) -> int:
+def _diverged(evidence: Evidence, model: str, start: str, datasets: Iterable[str]) -> int:
     return sum(evidence.diverged(model=model, pretraining=start, dataset=name) for name in datasets)
 
 
 def _means(evidence: Evidence, places: Iterable[tuple[str, str]], datasets: Sequence[str]) -> tuple[float, ...]:
     """Returns the mean accuracy at each place (model, start), over the seeds that all have."""
-    found = [on_average(evidence, model, start, datasets) for model, start in places]
-    shared = set.intersection(*map(set, found))
-    return tuple(fmean(values[seed] for seed in shared) for values in found) if shared else ()
+    return means_over_shared(*(on_average(evidence, model, start, datasets) for model, start in places))
 
 
 # --- the paper's tables ---
