@@ -21,6 +21,7 @@ from experiments.data_scaling import EXPERIMENT
 from tests.launch.forked import Forked
 from tests.launch.slurm_nodes import Cluster, two_nodes
 from tests.launch.wandb_server import ENTITY, Server
+from tests.store.finished import finish
 from vision_repro.cli import plan
 from vision_repro.config import Launch, RunConfig, UserError, run_id
 from vision_repro.experiment import Plan
@@ -243,8 +244,7 @@ class Queue:
 
     def finish(self, *numbers: int) -> None:
         for number in numbers:
-            folder = self.planned.folder(self.planned.runs[number])
-            folder.finish("ok", {"test_accuracy": (0.5, "fraction")}, {})
+            finish(self.planned.folder(self.planned.runs[number]), 0.5)
 
     def end(self) -> None:
         self.states.clear()
@@ -260,7 +260,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     monkeypatch.setattr(slurm, "check_commands", lambda: None)
     monkeypatch.setattr(slurm, "has_gpus", lambda partition: False)
     for name in ("check", "prepare"):
-        monkeypatch.setattr(f"vision_repro.launch.session.{name}", lambda planned, runs: None)
+        monkeypatch.setattr(f"vision_repro.launch.preflight.{name}", lambda planned, runs: None)
     monkeypatch.setattr(slurm, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(slurm, "LAST_PAUSE", 0.001)
     return found
@@ -281,7 +281,7 @@ def test_the_same_command_follows_what_goes_on_and_submits_only_the_rest(
     assert slurm.do_runs(queue.planned) == (130, False)
     text = capsys.readouterr().err
     assert "Submitted job 1: 4 runs in 2 array tasks." in text
-    assert "The jobs 1 go on. The same command follows them again; `scancel 1` ends them." in text
+    assert "The jobs 1 continue. The same command follows them again; `scancel 1` ends them." in text
     del queue.states["1_1"]  # one element was cancelled: its two runs are in no job
     queue.happens = [nothing, nothing, lambda: queue.finish(1, 2, 3), queue.end]
     assert slurm.do_runs(queue.planned) == (0, True)
@@ -347,7 +347,7 @@ def uninterrupted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 def outcomes(out: Path) -> dict[str, Any]:
     """Returns metrics, learning curve and weights of each finished run, by its id."""
     found = {}
-    for file in sorted((out / "data_scaling" / "runs").glob("*/result.json")):
+    for file in sorted((out / "runs").glob("*/result.json")):
         weights = torch.load(file.parent / "weights.ckpt", weights_only=True)
         flat = torch.cat([value.double().reshape(-1) for value in weights.values()])
         metrics = json.loads(file.read_text())["metrics"]
@@ -434,7 +434,7 @@ def test_an_array_is_followed_stopped_continued_and_collected(
 
 def _stop_one(out: Path, cluster: Cluster, follower: subprocess.Popen[bytes]) -> str:
     """Stops the first run that starts and has it go on; returns the element of the array that has it."""
-    runs, jobs = out / "data_scaling" / "runs", Jobs(out / "data_scaling" / "slurm")
+    runs, jobs = out / "runs", Jobs(out / "data_scaling" / "slurm")
     # Not later: on a fast machine a run takes a few seconds, on a slow one scancel does.
     log = wait_for(cluster, lambda: next(runs.glob("*/log.txt"), None), out, lambda: follower.poll() is not None)
     element = next(name for name, ids in jobs.elements().items() if log.parent.name in ids)
@@ -456,7 +456,7 @@ def test_two_nodes_train_together_are_pre_empted_and_end_bitwise_as_one_machine(
     launch = Launch(engine="slurm", partition="main", num_nodes=2, time_limit="10")
     jobs = Jobs(tmp_path / "data_scaling" / "slurm")
     element = f"{jobs.submit(launch, Request('two', 1, gpus=False), command, [[expected]])}_0"
-    folder = tmp_path / "data_scaling" / "runs" / expected
+    folder = tmp_path / "runs" / expected
     wait_for(cluster, (folder / "config.yaml").exists, tmp_path, lambda: cluster.is_over(element))
     # A job of more importance takes both nodes.
     first = cluster.run(
@@ -503,7 +503,7 @@ def test_a_trial_of_a_sweep_trains_on_two_nodes_is_stopped_and_goes_on_as_the_sa
         **variables,
     ).strip()
     element = f"{number}_1"
-    runs = tmp_path / "data_scaling" / "runs"
+    runs = tmp_path / "runs"
     wait_for(cluster, lambda: list(runs.glob("*/config.yaml")), tmp_path, lambda: cluster.is_over(element))
     cluster.run("scancel", "--signal=USR1", element)
     wait_until(cluster, element, "PENDING", tmp_path)

@@ -1,7 +1,8 @@
-"""Runs on this machine: a pool of workers forked from a parent that has imported everything.
+"""Carries out runs on this machine in a pool of workers, forked from a parent that has imported everything.
 
-Importing torch and lightning costs seconds, a fork hundredths of one. The parent runs no threaded kernel before it
-forks (an OpenMP pool does not survive that), a worker ends with its run, and dies with its parent.
+Importing torch and lightning takes seconds; a fork takes hundredths of a second. The parent runs no threaded kernel
+before it forks, because an OpenMP pool does not survive a fork. A worker ends with its run, and is killed if its parent
+ends.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def preload() -> None:
 
 
 def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:
-    """Returns how many runs go at the same time: `--jobs`, else one a device on GPUs, and `threads` cores on a CPU."""
+    """Returns the number of simultaneous runs: `--jobs`; else one per GPU, or one per `threads` cores on a CPU."""
     if launch.jobs:
         return launch.jobs
     room = cores()
@@ -61,7 +62,7 @@ def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:
 
 @dataclass
 class Job:
-    """A run that is being carried out by one process a rank."""
+    """A run in progress, with one process per rank."""
 
     config: RunConfig
     lock: Lock
@@ -72,7 +73,7 @@ class Job:
     early: bool = False
 
     def kill(self) -> None:
-        """Ends all ranks at once and gives the run back."""
+        """Kills all ranks and releases the lock of the run."""
         for process in self.ranks:
             process.kill()
         for process in self.ranks:
@@ -99,7 +100,7 @@ class Pool:
         context: Callable[[RunConfig, Callable[..., None]], RunContext],
         event: Event,
     ) -> None:
-        """Takes what makes a run's context and who hears of progress (`event(config, message)`)."""
+        """Takes a function that makes a run's context and one that reports progress: `event(config, message)`."""
         self.launch, self.accelerator, self.context, self.event = launch, accelerator, context, event
         self.size = workers(launch, accelerator)
         self.jobs: list[Job] = []
@@ -113,15 +114,15 @@ class Pool:
         configs: Sequence[RunConfig],
         more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
     ) -> list[Failure]:
-        """Carries out all runs, each after those it needs; returns those that failed.
+        """Carries out all runs, each after the runs that it needs; returns the runs that failed.
 
-        Runs that another process holds are taken up last. `more(room)` is asked for further runs whenever `room` of
-        them can start at once.
+        Runs that another process has locked come last. Whenever `room` runs can start, `more(room)` is called to get
+        further ones.
 
         Raises:
-            UserError: at the first error that a person has to mend, after the other workers are stopped.
-            KeyboardInterrupt: passed on, after the workers are stopped.
-            Stopped: when this process was asked to stop and all workers have saved their runs and ended.
+            UserError: at the first error that the user must fix, after the other workers are stopped.
+            KeyboardInterrupt: after the workers are stopped.
+            Stopped: if this process was asked to stop, after all workers have saved their runs and ended.
         """
         waiting = deque(configs)
         self._pending = {run_id(config) for config in configs}
@@ -130,7 +131,7 @@ class Pool:
             while self._any(waiting, more) or self.jobs:
                 held = self._fill(waiting)
                 if signals.asked():
-                    self._pass_on()  # again: to those that were starting when the signal came
+                    self._pass_on()  # again, for workers that were starting when the signal came
                     if not self.jobs:
                         raise signals.Stopped
                 if self.jobs:
@@ -146,7 +147,7 @@ class Pool:
         return self.failures
 
     def _any(self, waiting: deque[RunConfig], more: Callable[[int], Sequence[RunConfig]]) -> bool:
-        """Takes up further runs if there is room; returns whether runs are waiting."""
+        """Gets further runs if there is room; returns whether runs are waiting."""
         room = self.size - len(self.jobs) - len(waiting)
         if room > 0 and not signals.asked():
             found = more(room)
@@ -155,7 +156,7 @@ class Pool:
         return bool(waiting)
 
     def stop(self, run: str) -> None:
-        """Asks the run with this id to save and end: the others go on, and the event `stopped` follows."""
+        """Asks the run with this id to save and end: other runs continue, and the event `stopped` follows."""
         for job in self.jobs:
             if run_id(job.config) == run and not job.early:
                 job.early = True
@@ -167,7 +168,7 @@ class Pool:
             _ask(job)
 
     def _fill(self, waiting: deque[RunConfig]) -> list[RunConfig]:
-        """Starts runs while there is room; returns the runs that other processes hold, if there was room for them."""
+        """Starts runs while there is room; returns the runs that other processes have locked, if there is room left."""
         held = []
         for _ in range(len(waiting)):
             if len(self.jobs) >= self.size or signals.asked():
@@ -197,7 +198,7 @@ class Pool:
         self._lost.add(run_id(config))
 
     def _give_up(self, config: RunConfig) -> None:
-        """Fails a run because one that it needs has failed."""
+        """Reports a run as failed because a run that it needs has failed."""
         reason = "a run that it needs failed"
         self._lose(config)
         self.failures.append(Failure(config, reason, user=False))
@@ -217,7 +218,7 @@ class Pool:
         job = Job(config, lock, next(slot for slot in range(self.size) if slot not in used))
         receive, send = multiprocessing.Pipe(duplex=False)
         fork = multiprocessing.get_context("fork")
-        # What is trained already is measured by one process alone.
+        # A trained run is measured by a single process.
         devices = 1 if self.context(config, _silent).folder.result() is not None else self.launch.devices
         address = _free_port() if devices > 1 else 0
         for rank in range(devices):
@@ -230,7 +231,7 @@ class Pool:
         self.event(config, {"kind": "start"})
 
     def _listen(self, timeout: float | None) -> None:
-        """Waits for news of any worker and acts on it."""
+        """Waits until a worker sends a message or ends, and handles it."""
         sources: dict[Any, Job] = {job.pipe: job for job in self.jobs}
         sources |= {process.sentinel: job for job in self.jobs for process in job.ranks if process.exitcode is None}
         for source in wait(list(sources), timeout):
@@ -244,7 +245,7 @@ class Pool:
             if message["kind"] == "step":
                 self.event(job.config, message)
         codes = [process.exitcode for process in job.ranks]
-        # A rank that stopped has saved; the others of its run are about to end too.
+        # A rank that stopped has saved; the other ranks of its run are about to end too.
         if any(code not in (None, 0, signals.CODE) for code in codes) or None not in codes:
             self._end(job)
 
@@ -276,43 +277,43 @@ class Pool:
         self.event(job.config, {"kind": "failed", "reason": reason})
 
     def _worker(self, job: Job, rank: int, devices: int, port: int, pipe: Connection) -> None:
-        """The life of one rank of one run, in its own process."""
+        """Carries out one rank of a run in its own process, and ends the process."""
         _die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _join_group(devices, rank, port, job.slot, self.accelerator)
-        tell = pipe.send if rank == 0 else _silent
+        send = pipe.send if rank == 0 else _silent
         with _log_to(job.lock.path.parent / ("log.txt" if rank == 0 else f"log-{rank}.txt")):
-            code = _carry_out(job.config, self.context, tell)
+            code = _carry_out(job.config, self.context, send)
         sys.stdout.flush()
         os._exit(code)
 
 
-def _carry_out(config: RunConfig, context: Callable[..., RunContext], tell: Callable[[dict[str, Any]], None]) -> int:
+def _carry_out(config: RunConfig, context: Callable[..., RunContext], send: Callable[[dict[str, Any]], None]) -> int:
     import torch
 
     from vision_repro.training import run
 
     torch.set_num_threads(config.threads)
     try:
-        result = run.execute(config, context(config, lambda values: tell({"kind": "step", **values})))
+        result = run.execute(config, context(config, lambda values: send({"kind": "step", **values})))
     except signals.Stopped:
-        tell({"kind": "stopped"})
+        send({"kind": "stopped"})
         return signals.CODE
     except DiskFullError as error:
-        tell({"kind": "disk", "reason": str(error)})
+        send({"kind": "disk", "reason": str(error)})
     except UserError as error:
-        tell({"kind": "user", "reason": str(error)})
+        send({"kind": "user", "reason": str(error)})
     except BaseException as error:
         traceback.print_exc()
-        tell({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
+        send({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
     else:
-        tell({"kind": "done", "result": result})
+        send({"kind": "done", "result": result})
         return 0
     return 1
 
 
 def _silent(message: dict[str, Any]) -> None:
-    """Drops what a rank other than the first has to tell."""
+    """Ignores a message: only the first rank reports."""
 
 
 def _ask(job: Job) -> None:
@@ -338,7 +339,7 @@ def _free_port() -> int:
 
 
 def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str) -> None:
-    """Tells this process its place in the group of ranks, and which GPUs its run may use."""
+    """Sets the environment of this process: its rank in the group, and the GPUs that its run may use."""
     if accelerator == "gpu":
         import torch
 
@@ -358,7 +359,7 @@ def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str)
 
 
 def _die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends, so that no rank outlives a killed experiment."""
+    """Makes Linux kill this process when its parent ends, so that no rank outlives a killed experiment."""
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -368,7 +369,7 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _log_to(path: Any) -> Iterator[None]:
-    """Sends all this process prints, also from compiled code, to a file."""
+    """Redirects everything that this process prints, also from compiled code, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
