@@ -100,7 +100,7 @@ class Pool:
         context: Callable[[RunConfig, Callable[..., None]], RunContext],
         event: Event,
     ) -> None:
-        """Takes a function that makes a run's context and one that reports progress: `event(config, message)`."""
+        """Takes what makes a run's context and who hears of progress (`event(config, message)`)."""
         self.launch, self.accelerator, self.context, self.event = launch, accelerator, context, event
         self.size = workers(launch, accelerator)
         self.jobs: list[Job] = []
@@ -218,7 +218,7 @@ class Pool:
         job = Job(config, lock, next(slot for slot in range(self.size) if slot not in used))
         receive, send = multiprocessing.Pipe(duplex=False)
         fork = multiprocessing.get_context("fork")
-        # A trained run is measured by a single process.
+        # What is trained already is measured by one process alone.
         devices = 1 if self.context(config, _silent).folder.result() is not None else self.launch.devices
         address = _free_port() if devices > 1 else 0
         for rank in range(devices):
@@ -277,43 +277,43 @@ class Pool:
         self.event(job.config, {"kind": "failed", "reason": reason})
 
     def _worker(self, job: Job, rank: int, devices: int, port: int, pipe: Connection) -> None:
-        """Carries out one rank of a run in its own process, and ends the process."""
+        """The life of one rank of one run, in its own process."""
         _die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _join_group(devices, rank, port, job.slot, self.accelerator)
-        send = pipe.send if rank == 0 else _silent
+        tell = pipe.send if rank == 0 else _silent
         with _log_to(job.lock.path.parent / ("log.txt" if rank == 0 else f"log-{rank}.txt")):
-            code = _carry_out(job.config, self.context, send)
+            code = _carry_out(job.config, self.context, tell)
         sys.stdout.flush()
         os._exit(code)
 
 
-def _carry_out(config: RunConfig, context: Callable[..., RunContext], send: Callable[[dict[str, Any]], None]) -> int:
+def _carry_out(config: RunConfig, context: Callable[..., RunContext], tell: Callable[[dict[str, Any]], None]) -> int:
     import torch
 
     from vision_repro.training import run
 
     torch.set_num_threads(config.threads)
     try:
-        result = run.execute(config, context(config, lambda values: send({"kind": "step", **values})))
+        result = run.execute(config, context(config, lambda values: tell({"kind": "step", **values})))
     except signals.Stopped:
-        send({"kind": "stopped"})
+        tell({"kind": "stopped"})
         return signals.CODE
     except DiskFullError as error:
-        send({"kind": "disk", "reason": str(error)})
+        tell({"kind": "disk", "reason": str(error)})
     except UserError as error:
-        send({"kind": "user", "reason": str(error)})
+        tell({"kind": "user", "reason": str(error)})
     except BaseException as error:
         traceback.print_exc()
-        send({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
+        tell({"kind": "error", "reason": f"{type(error).__name__}: {error}".splitlines()[0]})
     else:
-        send({"kind": "done", "result": result})
+        tell({"kind": "done", "result": result})
         return 0
     return 1
 
 
 def _silent(message: dict[str, Any]) -> None:
-    """Ignores a message: only the first rank reports."""
+    """Drops what a rank other than the first has to tell."""
 
 
 def _ask(job: Job) -> None:
@@ -339,7 +339,7 @@ def _free_port() -> int:
 
 
 def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str) -> None:
-    """Sets the environment of this process: its rank in the group, and the GPUs that its run may use."""
+    """Tells this process its place in the group of ranks, and which GPUs its run may use."""
     if accelerator == "gpu":
         import torch
 
@@ -359,7 +359,7 @@ def _join_group(devices: int, rank: int, port: int, slot: int, accelerator: str)
 
 
 def _die_with_parent() -> None:
-    """Makes Linux kill this process when its parent ends, so that no rank outlives a killed experiment."""
+    """Asks Linux to kill this process when its parent ends, so that no rank outlives a killed experiment."""
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -369,7 +369,7 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _log_to(path: Any) -> Iterator[None]:
-    """Redirects everything that this process prints, also from compiled code, to a file."""
+    """Sends all this process prints, also from compiled code, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
