@@ -66,7 +66,7 @@ def measure_start(which: Sequence[Measurement], task: Task, module: Any) -> dict
 
 
 def measure(which: Measurement, at: Evaluation) -> Metrics:
-    """Returns the metrics of one measurement. Every rank must call it and gets the same."""
+    """Returns the metrics of one measurement. Every rank must call it, and finds the same."""
     views = str(which.option("views"))
     if which.name == ACCURACY:
         return _accuracy(at, views) if at.classifies else {}
@@ -82,7 +82,7 @@ def measure(which: Measurement, at: Evaluation) -> Metrics:
 
 
 def _accuracy(at: Evaluation, views: str) -> Metrics:
-    """Returns top-1 accuracy on `test`, and the other accuracies that are usual for the data set."""
+    """Returns top-1 accuracy on `test`, and what else is usual for the data set."""
     assert isinstance(at.task, Classifier)
     at.module.views = views
     at.trainer.test(at.task, datamodule=at.module, verbose=False)
