@@ -43,7 +43,7 @@ def test_a_machine_without_gpu_account_and_cluster_is_ready(
     for part in (
         "GPUs          none",
         "SLURM         not here",
-        "not at hand   pets",
+        "not here      pets",
         "make data DATA=<name>",
         "Ready:",
     ):
@@ -104,7 +104,7 @@ def test_a_disk_without_locks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_gpus_and_what_ranks_talk_by() -> None:
     found = by_name(doctor.hardware({**TORCH, "gpus": [H200, H200], "bf16": True, "nccl": True}))
     assert found["GPUs"].text == "2: H200 (140 GiB), H200 (140 GiB); bf16"
-    assert found["several ranks"].text == "by nccl and gloo"
+    assert found["several ranks"].text == "with nccl and gloo"
     wanting = by_name(doctor.hardware({**TORCH, "gpus": [H200]}))["several ranks"]
     assert wanting.state == "note"
     assert "no NCCL" in wanting.advice

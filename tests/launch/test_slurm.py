@@ -281,7 +281,7 @@ def test_the_same_command_follows_what_goes_on_and_submits_only_the_rest(
     assert slurm.do_runs(queue.planned) == (130, False)
     text = capsys.readouterr().err
     assert "Submitted job 1: 4 runs in 2 array tasks." in text
-    assert "The jobs 1 go on. The same command follows them again; `scancel 1` ends them." in text
+    assert "The jobs 1 continue. The same command follows them again; `scancel 1` ends them." in text
     del queue.states["1_1"]  # one element was cancelled: its two runs are in no job
     queue.happens = [nothing, nothing, lambda: queue.finish(1, 2, 3), queue.end]
     assert slurm.do_runs(queue.planned) == (0, True)

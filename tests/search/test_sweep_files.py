@@ -96,8 +96,8 @@ def test_the_command_prints_the_preset_that_is_named(capsys: pytest.CaptureFixtu
         (["depth", "--preset=gp"], 'depth has no preset "gp": expected one of smoke, '),
         (["depth", "--prest=gpu"], "--prest is unknown."),
         (["depth", "--preset=gpu,cpu"], "--preset takes one value, not 2."),
-        ([], "One experiment is printed, not 0"),
-        (["depth", "swin"], "One experiment is printed, not 2"),
+        ([], "Expected one experiment, such as data_scaling, but got 0"),
+        (["depth", "swin"], "Expected one experiment, such as data_scaling, but got 2"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(tokens: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

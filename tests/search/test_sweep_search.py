@@ -105,9 +105,9 @@ def test_a_grid_ends() -> None:
     [
         ({"method": "anneal"}, "anneal"),
         ({"early_terminate": {"type": "hyperband"}}, "hyperband"),
-        ({"metric": {"name": "test_accuracy", "goal": "maximize"}, "run_cap": 3}, "would look at test"),
-        ({}, "no end"),
-        ({"run_cap": 3}, "give model, train_size in the sweep file"),
+        ({"metric": {"name": "test_accuracy", "goal": "maximize"}, "run_cap": 3}, "is measured on test"),
+        ({}, "no number of trials"),
+        ({"run_cap": 3}, "set model, train_size in the sweep file"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(
@@ -123,7 +123,7 @@ def test_a_search_that_cannot_be_is_refused(
 
 def test_a_missing_engine_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sweeps.bayes_search", None)
-    with pytest.raises(UserError, match="make setup installs it"):
+    with pytest.raises(UserError, match="which is not installed: run make setup"):
         suggest.engine()
 
 

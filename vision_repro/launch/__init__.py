@@ -1,1 +1,1 @@
-"""The engines: where and how runs are carried out, never what they measure."""
+"""The engines: they decide where and how runs are carried out, not what is measured."""

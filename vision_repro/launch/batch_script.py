@@ -1,4 +1,4 @@
-"""The batch scripts that SLURM is given: what a job asks for, and how it ends when it is stopped."""
+"""Writes SLURM batch scripts: the resources of a job, and how it ends when it is stopped."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from vision_repro.config import Launch
 from vision_repro.training.signals import CONTINUED
 
 NOTICE = 60
-"""How long before its time limit a job is told of it [s]; SLURM tells up to a minute earlier."""
+"""Time between the signal to a job and its time limit [s]; SLURM may send the signal up to a minute earlier."""
 
-# srun goes to the background, as a shell hears no signal while it waits for a command. The shell only notes that one
-# came: SLURM has sent it to the ranks too. They save and end one after the other, which must not kill those that still
-# save; and `wait`, cut short by a signal, is asked again for the true exit code. SLURM takes back even a job that a
-# person has cancelled, if it asks: what is ended already, and not by its time limit, must not ask.
+# srun runs in the background, because a shell handles no signal while it waits for a command in the foreground. The
+# shell only notes the signal: SLURM sends it to the ranks too. The ranks save and end one after the other, and one that
+# ends must not kill those that still save. A signal interrupts `wait`, so the loop calls it again to get the exit code.
+# SLURM would requeue even a job that a person has cancelled, so a job that is ending requeues itself only if it ends at
+# its time limit.
 END = f"""
-# srun does not take over by itself what sbatch was asked for, since SLURM 22.05
+# since SLURM 22.05, srun does not use sbatch's --cpus-per-task by itself
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 again=yes
 trap 'again=yes' TERM USR1
@@ -42,7 +43,7 @@ exit "$code"
 
 @dataclass(frozen=True)
 class Request:
-    """What a job array asks for beyond `Launch`: its name, elements, the GPUs of a node, and what comes before it."""
+    """A request for a job array, beyond `Launch`: name, number of elements, whether it needs GPUs, earlier jobs."""
 
     name: str
     elements: int
@@ -51,7 +52,7 @@ class Request:
 
 
 def options(launch: Launch, request: Request, log: Path) -> list[str]:
-    """Returns the options of sbatch, one a line of the script."""
+    """Returns the options of sbatch, one for each line of the script."""
     across = launch.num_nodes > 1
     at_once = 1 if across else max(1, launch.jobs)
     ranks = launch.devices if across else 1
@@ -72,12 +73,12 @@ def options(launch: Launch, request: Request, log: Path) -> list[str]:
     found += [f"--time={launch.time_limit}"] if launch.time_limit else []
     found += [f"--gres=gpu:{processes}"] if request.gpus else []
     found += [f"--dependency=afterany:{':'.join(request.after)}"] if request.after else []
-    # Last, as the last of two equal options counts.
+    # Last, because the later one of two equal options counts.
     return found + shlex.split(launch.sbatch)
 
 
 def script(options: Sequence[str], command: Sequence[str], folder: Path, runs: Path) -> str:
-    """Returns the script of an array whose element i carries out the runs on line i of the file `runs`."""
+    """Returns the script of an array; its element i carries out the runs on line i of the file `runs`."""
     head = ["#!/bin/bash", *(f"#SBATCH {item}" for item in options), ""]
     body = [
         f"cd {shlex.quote(str(folder))} || exit 1",
@@ -88,5 +89,5 @@ def script(options: Sequence[str], command: Sequence[str], folder: Path, runs: P
 
 
 def shares(runs: Sequence[str], elements: int) -> list[list[str]]:
-    """Returns the runs of each element of an array: every `elements`-th, so that long runs of a grid spread."""
+    """Returns the runs of each element of an array: every `elements`-th one, which spreads the long runs of a grid."""
     return [list(runs[start::elements]) for start in range(min(elements, len(runs)))]

@@ -1,6 +1,6 @@
-"""`make doctor`: what this machine can do, and what to do about what is missing.
+"""`make doctor`: reports what this machine can do, and what to do if something is missing.
 
-Nothing is changed and no secret is printed. torch is imported in a child process only, beside the other questions.
+It changes nothing and prints no secret. Only a child process imports torch, while the other checks run.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ NEEDED = (
     "yaml",
     "tqdm",
 )
-"""Without one of these nothing runs."""
+"""Packages that every run needs."""
 CHILD_SECONDS = 180
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person can say about the machine."""
+    """Options of the command line."""
 
     data_root: str | None = option(None, "folder with data sets you already have (default: $VISION_REPRO_DATA)")
     out: str = option("outputs", "folder for runs, tables and figures")
@@ -56,7 +56,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: `ok`, `note` (something is absent that not everybody needs) or `bad` (nothing can run)."""
+    """One result: `ok`, `note` (something is missing that not everybody needs) or `bad` (nothing can run)."""
 
     state: str
     name: str
@@ -68,11 +68,11 @@ class Finding:
         return line + (f"\n{'':<24}-> {self.advice}" if self.advice else "")
 
 
-# What needs no torch
+# Checks without torch
 
 
 def software() -> Iterator[Finding]:
-    """Yields Python, the packages without which nothing runs, and whether they are those of the lock file."""
+    """Checks Python, the packages that every run needs, and whether their versions are those of the lock file."""
     version = sys.version_info
     good = version >= (3, 11)
     yield Finding(
@@ -87,7 +87,7 @@ def software() -> Iterator[Finding]:
         return
     differing, known = _unlocked(ROOT / "requirements.lock")
     if not known:
-        yield Finding("note", "packages", "there is no requirements.lock to compare with")
+        yield Finding("note", "packages", "not compared: there is no requirements.lock")
     elif differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         yield Finding(
@@ -98,7 +98,7 @@ def software() -> Iterator[Finding]:
 
 
 def _unlocked(lock: Path) -> tuple[list[str], int]:
-    """Returns the installed packages whose version is another than the lock's, and how many could be compared."""
+    """Returns the installed packages whose version differs from the lock's, and the number of compared packages."""
     differing, known = [], 0
     for line in lock.read_text().splitlines() if lock.exists() else ():
         name, equals, rest = line.partition("==")
@@ -107,7 +107,7 @@ def _unlocked(lock: Path) -> tuple[list[str], int]:
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue  # the lock has packages of other systems too
+            continue  # the lock also lists packages for other systems
         known += 1
         wanted = rest.split()[0]
         if installed != wanted:
@@ -116,7 +116,7 @@ def _unlocked(lock: Path) -> tuple[list[str], int]:
 
 
 def machine() -> Iterator[Finding]:
-    """Yields processor and memory."""
+    """Checks processor and memory."""
     bf16 = "with bf16" if cpu_has_bf16() else "without bf16 (runs choose fp32)"
     yield Finding("ok", "processor", f"{cores()} cores, {processor()}, {bf16}")
     memory = _memory()
@@ -126,7 +126,7 @@ def machine() -> Iterator[Finding]:
             "note" if low else "ok",
             "memory",
             f"{memory / GIB:.0f} GiB free",
-            "a worker takes about 1 GiB: give JOBS=1" if low else "",
+            "a worker needs about 1 GiB: use JOBS=1" if low else "",
         )
 
 
@@ -139,7 +139,7 @@ def _memory() -> int | None:
 
 
 def disks(out: Path) -> Iterator[Finding]:
-    """Yields free space for results and shared memory, and whether files can be locked."""
+    """Checks free space for results and shared memory, and whether files can be locked."""
     yield room("results", out, 1, "--out", needed=True)
     yield room("temporary", Path(tempfile.gettempdir()), 1, "TMPDIR")
     shared = Path("/dev/shm")
@@ -148,24 +148,24 @@ def disks(out: Path) -> Iterator[Finding]:
         advice = (
             ""
             if free >= 1
-            else "processes that decode images share them there: give --workers=0, or docker --shm-size=8g"
+            else "processes that decode images share them there: use --workers=0, or docker --shm-size=8g"
         )
         yield Finding("note" if advice else "ok", "shared memory", f"{free:.1f} GiB free", advice)
     yield _locks(out)
 
 
 def _nearest(folder: Path) -> Path:
-    """Returns the folder, or the first above it that stands."""
+    """Returns the folder, or the nearest parent folder that exists."""
     return next((item for item in (folder.absolute(), *folder.absolute().parents) if item.is_dir()), Path("/"))
 
 
 def room(name: str, folder: Path, least: float, option: str, *, needed: bool = False) -> Finding:
-    """Returns whether a folder can be written and has `least` GiB; nothing can run without one that is `needed`."""
+    """Checks that a folder can be written and has `least` GiB free; if it is `needed`, nothing runs without it."""
     place = _nearest(folder)
-    free, may = shutil.disk_usage(place).free / GIB, os.access(place, os.W_OK)
-    advice = "" if may else f"{place} may not be written to: choose another place by {option}"
-    advice = advice or (f"free some space, or choose another place by {option}" if free < least else "")
-    state = "bad" if needed and (not may or free < 0.05) else "note" if advice else "ok"
+    free, writable = shutil.disk_usage(place).free / GIB, os.access(place, os.W_OK)
+    advice = "" if writable else f"{place} is not writable: choose another folder with {option}"
+    advice = advice or (f"free some space, or choose another folder with {option}" if free < least else "")
+    state = "bad" if needed and (not writable or free < 0.05) else "note" if advice else "ok"
     return Finding(state, name, f"{free:.0f} GiB free in {folder}", advice)
 
 
@@ -178,25 +178,25 @@ def _locks(out: Path) -> Finding:
             first.release()
             second.release()
     except (OSError, UserError):
-        return Finding("note", "file locks", f"could not be tried in {place}")
+        return Finding("note", "file locks", f"could not be tested in {place}")
     if held:
         return Finding("ok", "file locks", "work: several processes may share the results folder")
     return Finding(
         "note",
         "file locks",
         f"do not work in {place}",
-        "results stay right, but two processes may do the same run: start one at a time",
+        "results stay correct, but two processes may do the same run: start one process at a time",
     )
 
 
 def wandb() -> Iterator[Finding]:
-    """Yields whether runs are logged to W&B, and where to; never the key."""
+    """Checks whether and where runs are logged to W&B; never prints the key."""
     if importlib.util.find_spec("wandb") is None:
-        yield Finding("note", "W&B", "not installed: runs go without it, all results are the same", "make setup")
+        yield Finding("note", "W&B", "not installed: runs work without it and give the same results", "make setup")
         return
     mode = tracking.mode()
     parts = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host = f"{parts.scheme}://{parts.hostname}"  # without a password, or a key, that a person put into it
+    host = f"{parts.scheme}://{parts.hostname}"  # without a password or key in the address
     if mode == "online":
         yield Finding("ok", "W&B", f"online, {host}, project {os.environ.get('WANDB_PROJECT', tracking.PROJECT)}")
     elif mode == "disabled":
@@ -206,7 +206,7 @@ def wandb() -> Iterator[Finding]:
 
 
 def cluster() -> Iterator[Finding]:
-    """Yields SLURM's commands and partitions."""
+    """Checks SLURM's commands and partitions."""
     absent = [name for name in ("sbatch", "squeue", "scontrol", "srun") if shutil.which(name) is None]
     if absent:
         yield Finding("note", "SLURM", "not here", "for ENGINE=slurm, start on a login node of your cluster")
@@ -229,11 +229,11 @@ def cluster() -> Iterator[Finding]:
         )
 
 
-# What needs torch: a child process prints it as JSON
+# Checks with torch: a child process prints the results as JSON
 
 
 def with_torch(data_root: str | None) -> dict[str, Any]:
-    """Returns what torch sees of this machine, and which data sets are at hand."""
+    """Returns the devices that torch finds on this machine, and where the data sets are."""
     import torch
 
     from vision_repro import datasets
@@ -262,7 +262,7 @@ def with_torch(data_root: str | None) -> dict[str, Any]:
 
 
 def _place(name: str, module: Any, roots: Sequence[Path], cache: Path) -> str:
-    """Returns where a data set seems to be, empty if nowhere; `make data-check` is what looks at it."""
+    """Returns the folder of a data set, empty if there is none; `make data-check` checks its content."""
     if name.startswith("digits"):
         return "part of scikit-learn"
     known = getattr(module, "FOLDERS", (name,))
@@ -275,7 +275,7 @@ def _place(name: str, module: Any, roots: Sequence[Path], cache: Path) -> str:
 
 
 def hardware(found: dict[str, Any]) -> Iterator[Finding]:
-    """Yields what torch sees: GPUs, their arithmetic, and what several processes talk by."""
+    """Checks what torch finds: GPUs, their arithmetic, and the backends for several processes."""
     yield Finding("ok", "torch", f"{found['torch']}, CUDA {found['cuda'] or 'none'}")
     if found["gpus"]:
         names = ", ".join(f"{gpu['name']} ({gpu['gib']:.0f} GiB)" for gpu in found["gpus"])
@@ -284,25 +284,25 @@ def hardware(found: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "GPUs",
-            "torch sees none, though nvidia-smi is installed",
-            "look at `nvidia-smi`, CUDA_VISIBLE_DEVICES and the driver's version",
+            "torch finds none, although nvidia-smi is installed",
+            "check `nvidia-smi`, CUDA_VISIBLE_DEVICES and the version of the driver",
         )
     else:
-        yield Finding("note", "GPUs", "none: runs go on the processor", "PRESET=cpu is made for that")
+        yield Finding("note", "GPUs", "none: runs use the processor", "PRESET=cpu is made for this")
     parts = [name for name in ("nccl", "gloo") if found[name]]
     wanting = found["gpus"] and not found["nccl"]
     yield Finding(
         "note" if wanting or not parts else "ok",
         "several ranks",
-        f"by {' and '.join(parts) or 'nothing'}",
+        f"with {' and '.join(parts) or 'no backend'}",
         "this torch has no NCCL: install a CUDA build for DEVICES=2 and more" if wanting else "",
     )
 
 
 def data_sets(found: dict[str, str], data_root: str | None) -> Iterator[Finding]:
-    """Yields the data sets that are at hand, and how to bring the others."""
+    """Checks which data sets are on this machine, and says how to get the others."""
     if data_root and not Path(data_root).is_dir():
-        yield Finding("note", "data root", f"{data_root} is no folder", "give DATA_ROOT=, or set VISION_REPRO_DATA")
+        yield Finding("note", "data root", f"{data_root} is not a folder", "set DATA_ROOT= or VISION_REPRO_DATA")
     for name, place in found.items():
         if place:
             yield Finding("ok", name, place)
@@ -310,14 +310,14 @@ def data_sets(found: dict[str, str], data_root: str | None) -> Iterator[Finding]
     if absent:
         yield Finding(
             "note",
-            "not at hand",
+            "not here",
             ", ".join(absent),
-            "make data DATA=<name> fetches it or says what goes where; or DATA_ROOT=<folder>",
+            "`make data DATA=<name>` fetches one or says which files to put where; or set DATA_ROOT=<folder>",
         )
 
 
 def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | None, str]]:
-    """Starts the child process; returns what waits for its answer, or for the reason why there is none."""
+    """Starts the child process; returns a function that waits for its result, or for the reason why there is none."""
     code = (
         f"import json; from vision_repro.launch.doctor import with_torch; print(json.dumps(with_torch({data_root!r})))"
     )
@@ -336,7 +336,7 @@ def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | Non
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return None, f"import torch took longer than {CHILD_SECONDS} s"
+            return None, f"importing torch took longer than {CHILD_SECONDS} s"
         if process.returncode == 0:
             return dict(json.loads(text.splitlines()[-1])), ""
         lines = error.strip().splitlines()
@@ -346,9 +346,9 @@ def _ask_torch(data_root: str | None) -> Callable[[], tuple[dict[str, Any] | Non
 
 
 def main(tokens: Sequence[str]) -> int:
-    """Prints what this machine can do; returns the exit code: 1 if nothing can run, 2 for bad input."""
+    """Prints what this machine can do; returns the exit code: 1 if nothing can run, 2 for invalid input."""
     if "--help" in tokens or "-h" in tokens:
-        print(f"What this machine can do, and what to do about what is missing.\n\n{describe(Options)}")
+        print(f"Reports what this machine can do, and what to do if something is missing.\n\n{describe(Options)}")
         return 0
     try:
         options = Options(**parse_single(tokens, Options))
@@ -377,7 +377,7 @@ def main(tokens: Sequence[str]) -> int:
         section("Data sets", data_sets(found["data"], root))
         section("Data cache", iter([room("free", Path(found["cache"]), 5, "VISION_REPRO_CACHE")]))
     bad = [item.name for item in shown if item.state == "bad"]
-    print(f"Nothing can run yet: {', '.join(bad)}." if bad else "Ready: make exp-data-scaling PRESET=smoke tries it.")
+    print(f"Nothing can run yet: {', '.join(bad)}." if bad else "Ready: try make exp-data-scaling PRESET=smoke.")
     return 1 if bad else 0
 
 

@@ -1,4 +1,4 @@
-"""What a set of runs will cost, before the first one starts."""
+"""Estimates the cost of a set of runs before the first one starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vision_repro.config import RunConfig, run_id
 from vision_repro.tasks.forward_flops import forward_flops
 
 DEVICE, UTILISATION = "A100", 0.4
-"""Assumptions, printed with the numbers: the device, and the share of its peak rate that training reaches."""
+"""Assumptions that are printed with the numbers: the device, and the share of its peak rate that training reaches."""
 
 
 def run_flops(config: RunConfig, forward: int) -> int:
@@ -20,9 +20,9 @@ def run_flops(config: RunConfig, forward: int) -> int:
 
 
 def estimate(runs: Sequence[RunConfig], planned: int, device: str = DEVICE, utilisation: float = UTILISATION) -> str:
-    """Returns a table of the runs to do, a line a model, with FLOPs, device-hours, money and energy.
+    """Returns a table of the runs to do, with one line per model: FLOPs, device-hours, money and energy.
 
-    Where they are of several stages, as pre-training and fine-tuning, there is a line a stage and model.
+    If the runs have several stages, such as pre-training and fine-tuning, there is one line per stage and model.
 
     Raises:
         UserError: if the device is not in the table of devices or the utilisation is not in (0, 1].
@@ -60,7 +60,7 @@ def _flops(runs: Sequence[RunConfig]) -> int:
 
 
 def _money(cost: Cost) -> str:
-    """Returns what the hours cost in dollars and energy, as far as the table of devices knows."""
+    """Returns the cost of the hours in dollars and energy, if the table of devices has them."""
     device, parts = cost.device, []
     if cost.dollars is not None:
         parts.append(f"{cost.dollars:.2f} dollars ({device.price_source}; {device.price_confidence})")

@@ -1,7 +1,8 @@
-"""Runs on this machine: a pool of workers forked from a parent that has imported everything.
+"""Carries out runs on this machine in a pool of workers, forked from a parent that has imported everything.
 
-Importing torch and lightning costs seconds, a fork hundredths of one. The parent runs no threaded kernel before it
-forks (an OpenMP pool does not survive that), a worker ends with its run, and dies with its parent.
+Importing torch and lightning takes seconds; a fork takes hundredths of a second. The parent runs no threaded kernel
+before it forks, because an OpenMP pool does not survive a fork. A worker ends with its run, and is killed if its parent
+ends.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def preload() -> None:
 
 
 def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:
-    """Returns how many runs go at the same time: `--jobs`, else one a device on GPUs, and `threads` cores on a CPU."""
+    """Returns the number of simultaneous runs: `--jobs`; else one per GPU, or one per `threads` cores on a CPU."""
     if launch.jobs:
         return launch.jobs
     room = cores()
@@ -58,7 +59,7 @@ def workers(launch: Launch, accelerator: str, threads: int = 1) -> int:
 
 @dataclass
 class Job:
-    """A run that is being carried out by one process a rank."""
+    """A run in progress, with one process per rank."""
 
     config: RunConfig
     lock: Lock
@@ -69,7 +70,7 @@ class Job:
     early: bool = False
 
     def kill(self) -> None:
-        """Ends all ranks at once and gives the run back."""
+        """Kills all ranks and releases the lock of the run."""
         for process in self.ranks:
             process.kill()
         for process in self.ranks:
@@ -111,15 +112,15 @@ class Pool:
         configs: Sequence[RunConfig],
         more: Callable[[int], Sequence[RunConfig]] = lambda room: (),
     ) -> list[Failure]:
-        """Carries out all runs, each after those it needs; returns those that failed.
+        """Carries out all runs, each after the runs that it needs; returns the runs that failed.
 
-        Runs that another process holds are taken up last. `more(room)` is asked for further runs whenever `room` of
-        them can start at once.
+        Runs that another process has locked come last. Whenever `room` runs can start, `more(room)` is called to get
+        further ones.
 
         Raises:
-            UserError: at the first error that a person has to mend, after the other workers are stopped.
-            KeyboardInterrupt: passed on, after the workers are stopped.
-            Stopped: when this process was asked to stop and all workers have saved their runs and ended.
+            UserError: at the first error that the user must fix, after the other workers are stopped.
+            KeyboardInterrupt: after the workers are stopped.
+            Stopped: if this process was asked to stop, after all workers have saved their runs and ended.
         """
         waiting = deque(configs)
         self._pending = {run_id(config) for config in configs}
@@ -128,7 +129,7 @@ class Pool:
             while self._any(waiting, more) or self.jobs:
                 held = self._fill(waiting)
                 if signals.asked():
-                    self._pass_on()  # again: to those that were starting when the signal came
+                    self._pass_on()  # again, for workers that were starting when the signal came
                     if not self.jobs:
                         raise signals.Stopped
                 if self.jobs:
@@ -144,7 +145,7 @@ class Pool:
         return self.failures
 
     def _any(self, waiting: deque[RunConfig], more: Callable[[int], Sequence[RunConfig]]) -> bool:
-        """Takes up further runs if there is room; returns whether runs are waiting."""
+        """Gets further runs if there is room; returns whether runs are waiting."""
         room = self.size - len(self.jobs) - len(waiting)
         if room > 0 and not signals.asked():
             found = more(room)
@@ -153,7 +154,7 @@ class Pool:
         return bool(waiting)
 
     def stop(self, run: str) -> None:
-        """Asks the run with this id to save and end: the others go on, and the event `stopped` follows."""
+        """Asks the run with this id to save and end: other runs continue, and the event `stopped` follows."""
         for job in self.jobs:
             if run_id(job.config) == run and not job.early:
                 job.early = True
@@ -165,7 +166,7 @@ class Pool:
             _ask(job)
 
     def _fill(self, waiting: deque[RunConfig]) -> list[RunConfig]:
-        """Starts runs while there is room; returns the runs that other processes hold, if there was room for them."""
+        """Starts runs while there is room; returns the runs that other processes have locked, if there is room left."""
         held = []
         for _ in range(len(waiting)):
             if len(self.jobs) >= self.size or signals.asked():
@@ -195,7 +196,7 @@ class Pool:
         self._lost.add(run_id(config))
 
     def _give_up(self, config: RunConfig) -> None:
-        """Fails a run because one that it needs has failed."""
+        """Reports a run as failed because a run that it needs has failed."""
         reason = "a run that it needs failed"
         self._lose(config)
         self.failures.append(Failure(config, reason, user=False))
@@ -230,7 +231,7 @@ class Pool:
         self.event(config, {"kind": "start"})
 
     def _listen(self, timeout: float | None) -> None:
-        """Waits for news of any worker and acts on it."""
+        """Waits until a worker sends a message or ends, and handles it."""
         sources: dict[Any, Job] = {job.pipe: job for job in self.jobs}
         sources |= {process.sentinel: job for job in self.jobs for process in job.ranks if process.exitcode is None}
         for source in wait(list(sources), timeout):
@@ -244,7 +245,7 @@ class Pool:
             if message["kind"] == "step":
                 self.event(job.config, message)
         codes = [process.exitcode for process in job.ranks]
-        # A rank that stopped has saved; the others of its run are about to end too.
+        # A rank that stopped has saved; the other ranks of its run are about to end too.
         if any(code not in (None, 0, signals.CODE) for code in codes) or None not in codes:
             self._end(job)
 

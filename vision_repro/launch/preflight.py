@@ -1,4 +1,4 @@
-"""What is checked and read before the first run of a command starts."""
+"""Checks runs and reads data before the first run of a command starts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vision_repro.store.measurements import ACCURACY, FEW_SHOT
 
 
 def check(planned: Plan, runs: list[RunConfig]) -> None:
-    """Refuses, before anything is written, what any of the runs would refuse.
+    """Raises, before anything is written, the errors that any of the runs would raise.
 
     Raises:
-        UserError: naming the option that cannot be.
+        UserError: if an option has an invalid value; the message names it.
     """
-    import torch  # with lightning and timm, seconds that a command without runs does not wait for
+    import torch  # with lightning and timm it takes seconds, which a command without runs does not need
 
     from vision_repro import data, models
     from vision_repro.augmentation.normalisation import default_for
@@ -51,12 +51,12 @@ def _probes(planned: Plan, run: RunConfig) -> tuple[str, ...]:
 
 
 def check_data(planned: Plan) -> None:
-    """Checks that finished runs were trained on the data that have their names now.
+    """Checks that finished runs were trained on the data sets that now have the same names.
 
-    Where the data are not here, as beside results that were copied from another machine, it says so and goes on.
+    If the data are not on this machine, for example with results copied from another one, it prints this and continues.
 
     Raises:
-        UserError: with both fingerprints, if other data have the same name now.
+        UserError: if other data now have the same name; the message has both fingerprints.
     """
     done = [planned.folder(run) for run in planned.unique]
     done = [folder for folder in done if folder.result() is not None]
@@ -83,7 +83,7 @@ def _root(planned: Plan) -> Path | None:
 
 
 def prepare(planned: Plan, runs: list[RunConfig]) -> None:
-    """Fetches and reads each data set once, in a child: a download or a broken file comes before the first run."""
+    """Fetches and reads each data set once in a child process, so that errors occur before the first run starts."""
     for dataset, image_size in sorted({(run.dataset, run.image_size) for run in runs}):
         chosen = [run for run in runs if run.dataset == dataset and run.image_size == image_size]
         in_child(partial(_write_subsets, planned, chosen))
@@ -104,7 +104,7 @@ def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """Returns `work()` as done by a forked child, so that this process stays free of threads."""
+    """Returns the result of `work()` in a forked child, so that this process starts no threads."""
     receive, send = multiprocessing.Pipe(duplex=False)
 
     def child() -> None:

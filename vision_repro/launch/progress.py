@@ -1,4 +1,4 @@
-"""The progress of a command's runs: one bar in a terminal, a line a run elsewhere."""
+"""Shows the progress of a command's runs: one bar in a terminal, else one line per run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_repro.experiment import Plan
 
 
 class Progress:
-    """One bar over all runs with the time left; plain lines where nobody watches a terminal."""
+    """One bar over all runs with the remaining time; plain lines if the output is not a terminal."""
 
     def __init__(self, planned: Plan, total: int) -> None:
         self.settings = planned.experiment.settings
@@ -33,13 +33,13 @@ class Progress:
             values = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in message["values"].items())
             self.bar.set_postfix_str(f"{self.name(run)}: epoch {message['epoch']:.1f}, {values}")
         elif kind == "held":
-            self.bar.write(f"{self.name(run)}: another process has this run; waiting for it.", file=sys.stderr)
+            self.bar.write(f"{self.name(run)}: another process carries out this run; waiting for it.", file=sys.stderr)
         elif kind in ("done", "failed"):
             loud = kind == "failed" or message.get("result", {}).get("status") == "diverged"
             self.ended(self.name(run), _outcome(message), loud=loud)
 
     def ended(self, name: str, text: str, *, loud: bool) -> None:
-        """Counts a run that ended, and says so where there is no bar or it is worth a line."""
+        """Counts a run that ended, and prints a line if there is no bar or if it is `loud`."""
         self.done += 1
         self.bar.update()
         if self.bar.disable or loud:
@@ -47,12 +47,12 @@ class Progress:
             tqdm.write(f"[{self.done}/{self.total}] {name}: {text} ({left:.0f} s left)", file=sys.stderr)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
         self.bar.close()
 
 
 def _outcome(message: dict[str, Any]) -> str:
-    """Returns the main number of a run that ended, or why it has none."""
+    """Returns the main metric of a run that ended, or why it has none."""
     result = message.get("result", {})
     metrics = {name: cell["value"] for name, cell in result.get("metrics", {}).items()}
     shown = [name for name in ("test_accuracy", "val_loss", *metrics) if metrics.get(name) is not None][:1]

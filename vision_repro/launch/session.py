@@ -1,4 +1,4 @@
-"""One command's runs on this machine: carried out by a pool or by this rank, and continued if stopped."""
+"""Carries out the runs of one command on this machine, in a pool or as one rank of several."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vision_repro.training.context import RunContext
 def do_runs(planned: Plan) -> tuple[int, bool]:
     """Carries out the runs that are not done; returns the exit code and whether this process writes the summary.
 
-    The code is 99 when SIGTERM or SIGUSR1 came: what was going on is saved, and the same command continues.
+    The code is 99 after SIGTERM or SIGUSR1: the current runs are saved, and the same command continues them.
 
     Raises:
-        UserError: for input that cannot be used; no run has started then, or all were stopped.
+        UserError: for invalid input; either no run has started, or all are stopped.
     """
     if slurm_trial.is_asked_for():
         return slurm_trial.start(slurm_trial.this_command()), False
@@ -56,15 +56,15 @@ def _do_runs(planned: Plan) -> tuple[int, bool]:
 
 
 def is_done(planned: Plan, run: RunConfig) -> bool:
-    """Returns whether a run is trained and everything that the plan asks of its weights is measured."""
+    """Returns whether a run is trained and has all measurements of the plan."""
     return planned.folder(run).outcome(planned.measurements[run_id(run)]) is not None
 
 
 def _chosen(planned: Plan) -> list[RunConfig]:
-    """Returns the runs that `--only` names, or all.
+    """Returns the runs that `--only` names, or all runs.
 
     Raises:
-        UserError: if it names one that the experiment has not.
+        UserError: if it names a run that does not belong to the plan.
     """
     names = planned.launch.only.split()
     runs = {run_id(run): run for run in planned.unique}
@@ -75,7 +75,7 @@ def _chosen(planned: Plan) -> list[RunConfig]:
 
 
 def _work(planned: Plan, runs: list[RunConfig]) -> str:
-    """Returns how many runs are to be trained and how many measurements to be made."""
+    """Returns a line with the number of runs to train and of measurements to make."""
     folders = [planned.folder(run) for run in runs]
     train = sum(folder.result() is None for folder in folders)
     measure = sum(len(folder.missing(planned.measurements[folder.id])) for folder in folders)
@@ -84,7 +84,7 @@ def _work(planned: Plan, runs: list[RunConfig]) -> str:
 
 
 def context_maker(planned: Plan, accelerator: str) -> Callable[..., RunContext]:
-    """Returns what makes a run's context from its config and from what receives its progress."""
+    """Returns a function that makes a run's context from its config and a function that reports its progress."""
     upstream = {run_id(run) for run in planned.upstream}
     measurements = planned.measurements
 
@@ -139,7 +139,7 @@ def _continued(done: int, total: int, saved: int) -> str:
 
 def _in_this_process(planned: Plan, runs: list[RunConfig], contexts: Callable[..., RunContext]) -> tuple[int, bool]:
     """Carries out the runs one by one as one rank of a group that torchrun or srun started."""
-    import torch  # the parent of a pool has no use for it, and its import takes seconds
+    import torch  # takes seconds, and the parent of a pool does not need it
 
     from vision_repro.training.run import execute
 
@@ -152,5 +152,5 @@ def _in_this_process(planned: Plan, runs: list[RunConfig], contexts: Callable[..
                 print(_continued(number, len(runs), 1), file=sys.stderr)
             return signals.CODE, False
         if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # the next run may need what the first rank has just written
+            torch.distributed.barrier()  # the next run may need files that the first rank has just written
     return 0, ranks.this_rank() == 0

@@ -1,8 +1,9 @@
-"""The engine SLURM: runs as a job array, followed from the machine where the command was typed.
+"""The SLURM engine: submits runs as job arrays and follows them from the login node.
 
-Each element of the array is this suite's own command for some of the runs, with `--engine=local`. What must be done
-before other runs is an array of its own, on which theirs depends. The command can be stopped at any time: the jobs go
-on, and the same command follows them again, submits what is in no job, and in the end writes table and figure.
+Each element of an array carries out some of the runs with this suite's own command and `--engine=local`. Runs that
+other runs need have their own array, and the array of those other runs depends on it. The command can be stopped at any
+time: the jobs continue. The same command then follows them again, submits runs that are in no job, and finally writes
+table and figure.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from vision_repro.launch.progress import Progress
 from vision_repro.store.atomic import write_atomic
 
 OWN = ("engine", "partition", "tasks", "time_limit", "sbatch", "jobs", "wandb_report", "only")
-"""Options of the command that a job gets no copy of."""
+"""Options of the command that are not passed to the jobs."""
 FIRST_PAUSE, LAST_PAUSE = 1.0, 20.0
-"""Time between two questions to SLURM [s]: short at first, then easy on a busy controller."""
+"""Time between two queries to SLURM [s]: short at first, then longer, to spare a busy controller."""
 CLIENT_SECONDS = 60
 LARGEST_ARRAY = 1000
 
 
 def call(*command: str) -> tuple[int, str, str]:
-    """Returns exit code, output and errors of one of SLURM's commands; code -1 if it did not answer."""
+    """Returns the exit code, output and errors of a SLURM command; code -1 if it did not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -44,14 +45,14 @@ def call(*command: str) -> tuple[int, str, str]:
 
 
 def check_commands() -> None:
-    """Raises UserError where SLURM's commands are not at hand."""
+    """Raises UserError if SLURM's commands are not installed here."""
     absent = [name for name in ("sbatch", "squeue", "scontrol") if shutil.which(name) is None]
     if absent:
         raise UserError(f"--engine=slurm: {', '.join(absent)} not found here; start it on a login node of the cluster.")
 
 
 def has_gpus(partition: str) -> bool:
-    """Returns whether the nodes of a partition (of the default one, if empty) offer GPUs."""
+    """Returns whether the nodes of a partition (the default one if empty) have GPUs."""
     where = [f"--partition={partition}"] if partition else []
     code, text, _ = call("sinfo", "--noheader", "--format=%P|%G", *where)
     rows = [line.split("|") for line in text.splitlines() if "|" in line]
@@ -60,7 +61,7 @@ def has_gpus(partition: str) -> bool:
 
 
 def queue() -> dict[str, tuple[str, str]] | None:
-    """Returns state and reason of each of this user's jobs by `<job>_<element>`; None if SLURM does not answer."""
+    """Returns the state and reason of each of this user's jobs by `<job>_<element>`; None if SLURM does not answer."""
     code, text, _ = call("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r")
     if code != 0:
         return None
@@ -69,7 +70,7 @@ def queue() -> dict[str, tuple[str, str]] | None:
 
 
 class Jobs:
-    """The arrays that were submitted for an experiment, one JSON file each: `<experiment>/slurm/<name>.json`."""
+    """The arrays that were submitted for an experiment, with one JSON file each: `<experiment>/slurm/<name>.json`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,7 +87,7 @@ class Jobs:
         """Writes and submits the script of an array; returns the job's number.
 
         Raises:
-            UserError: with SLURM's own words, if it refuses.
+            UserError: if SLURM refuses it; the message has SLURM's reason.
         """
         log = self.folder.absolute()
         stem = log / f"{time.strftime('%Y%m%d-%H%M%S')}-{len(list(log.glob('*.sbatch'))):03}"
@@ -96,7 +97,7 @@ class Jobs:
         code, text, error = call("sbatch", "--parsable", str(file))
         job = text.strip().partition(";")[0]
         if code != 0 or not job.isdigit():
-            raise UserError(f"SLURM did not take the jobs ({error or 'no answer'}): see {file}, --partition, --sbatch.")
+            raise UserError(f"SLURM refused the jobs ({error or 'no answer'}): check {file}, --partition and --sbatch.")
         write_atomic(
             stem.with_suffix(".json"), json.dumps({"job": job, "elements": [list(ids) for ids in runs]}) + "\n"
         )
@@ -104,13 +105,13 @@ class Jobs:
 
 
 def command(planned: Plan, arguments: Sequence[str]) -> list[str]:
-    """Returns the command that carries out runs of this one on a node."""
+    """Returns the command that carries out runs of this command on a node."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     module = spec.name if spec and spec.name.startswith("vision_repro.") else f"experiments.{planned.experiment.name}"
     kept = [item for item in arguments if _key(item) not in OWN]
     words = ["--engine=local", f"--jobs={max(1, planned.launch.jobs)}"]
     if planned.preset.shared.precision == "auto":
-        # The ids of the runs hold their arithmetic, so a node must use what was decided here.
+        # The ids of the runs depend on their precision, so a node must use the precision that was chosen here.
         words.append(f"--precision={planned.runs[0].precision}")
     return [sys.executable, "-m", module, *kept, *words]
 
@@ -120,18 +121,18 @@ def _key(token: str) -> str:
 
 
 def levels(runs: Iterable[RunConfig], ids: Sequence[str]) -> list[list[str]]:
-    """Returns the ids of runs in an order of levels: each needs only runs of the levels before it."""
+    """Returns the ids of runs in levels: a run needs only runs of earlier levels."""
     depth: dict[str, int] = {}
-    for run, name in zip(runs, ids, strict=True):  # a plan lists a run after what it needs
+    for run, name in zip(runs, ids, strict=True):  # a plan lists a run after the runs that it needs
         depth[name] = 1 + max((depth.get(need, -1) for need in run.needs), default=-1)
     return [[name for name in ids if depth[name] == level] for level in sorted(set(depth.values()))]
 
 
 def do_runs(planned: Plan) -> tuple[int, bool]:
-    """Has SLURM carry out the runs that are not done; returns the exit code and whether the summary can be written.
+    """Carries out the runs that are not done with SLURM; returns the exit code and whether the summary can be written.
 
     Raises:
-        UserError: for input that cannot be, or if SLURM refuses it; nothing is submitted then.
+        UserError: for invalid input, or if SLURM refuses it.
     """
     preflight.check_data(planned)
     waiting = {run_id(run): run for run in planned.unique if not _done(planned, run)}
@@ -154,13 +155,13 @@ def do_runs(planned: Plan) -> tuple[int, bool]:
     except KeyboardInterrupt:
         text = " ".join(numbers)
         print(
-            f"\nThe jobs {text} go on. The same command follows them again; `scancel {text}` ends them.",
+            f"\nThe jobs {text} continue. The same command follows them again; `scancel {text}` ends them.",
             file=sys.stderr,
         )
         return 130, False
     failed = [name for name, run in waiting.items() if not _done(planned, run)]
     for name in failed:
-        print(f"failed: run {name}: {_last_words(jobs, name)}", file=sys.stderr)
+        print(f"failed: run {name}: {_last_log_line(jobs, name)}", file=sys.stderr)
     return (1 if failed else 0), True
 
 
@@ -171,14 +172,14 @@ def _done(planned: Plan, run: RunConfig) -> bool:
 def _live(jobs: Jobs) -> dict[str, tuple[str, str]]:
     found = queue()
     if found is None:
-        raise UserError("SLURM does not answer (squeue): try again later, or see `make doctor`.")
+        raise UserError("SLURM does not answer (squeue): try again later, or run `make doctor`.")
     return {name: state for name, state in found.items() if name in jobs.elements()}
 
 
 def _submit(planned: Plan, jobs: Jobs, runs: dict[str, RunConfig], after: tuple[str, ...]) -> list[str]:
-    """Checks all runs, fetches data while there is a network, and submits an array for each level.
+    """Checks all runs, fetches data here, where there is a network, and submits an array for each level.
 
-    The first level waits for the jobs `after`, each other one for the level before it.
+    The first level depends on the jobs `after`, every other level on the one before it.
     """
     preflight.check(planned, list(runs.values()))
     preflight.prepare(planned, list(runs.values()))
@@ -195,11 +196,11 @@ def _submit(planned: Plan, jobs: Jobs, runs: dict[str, RunConfig], after: tuple[
 
 
 def _follow(planned: Plan, jobs: Jobs, waiting: dict[str, RunConfig]) -> None:
-    """Shows what gets done until no job of the experiment is left in the queue."""
+    """Shows progress until no job of the experiment is left in the queue."""
     progress = Progress(planned, len(waiting))
     left, pause, idle, shown = dict(waiting), FIRST_PAUSE, 0, ""
     try:
-        while left and idle < 3:  # a file may be seen here some time after the job that wrote it has ended
+        while left and idle < 3:  # a file may become visible here some time after the end of the job that wrote it
             time.sleep(pause)
             pause = min(LAST_PAUSE, pause * 1.2)
             for name, run in list(left.items()):
@@ -217,7 +218,7 @@ def _follow(planned: Plan, jobs: Jobs, waiting: dict[str, RunConfig]) -> None:
 
 
 def _words(states: Iterable[tuple[str, str]]) -> str:
-    """Returns how many jobs are in which state, and why they wait."""
+    """Returns the number of jobs in each state, and why jobs wait."""
     counted = Counter(
         f"{state.lower()} ({reason})" if state == "PENDING" else state.lower() for state, reason in states
     )
@@ -233,12 +234,12 @@ def _show(progress: Any, words: str, shown: str) -> str:
     return words
 
 
-def _last_words(jobs: Jobs, run: str) -> str:
-    """Returns the last line of the newest log of a run's job, and where the log is."""
+def _last_log_line(jobs: Jobs, run: str) -> str:
+    """Returns the last line of the newest log of a run's job, and the path of the log."""
     names = [name for name, runs in jobs.elements().items() if run in runs]
     logs = [file for name in names if (file := jobs.folder / f"{name}.log").exists()]
     if not logs:
-        return "its job has left no log"
+        return "its job has written no log"
     newest = max(logs, key=lambda file: file.stat().st_mtime)
     lines = [line for line in newest.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1] if lines else 'nothing was said'} (see {newest})"
+    return f"{lines[-1] if lines else 'the log is empty'} (see {newest})"

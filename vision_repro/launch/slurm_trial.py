@@ -1,7 +1,7 @@
-"""A trial of a W&B sweep inside a SLURM job (`sweeps/agent.sbatch`): over all ranks of the job, and across restarts.
+"""Carries out a trial of a W&B sweep inside a SLURM job (`sweeps/agent.sbatch`), on all ranks and across restarts.
 
-`wandb agent` gives a trial to a job once. A job that was stopped and starts again goes on with its own trial and its
-own W&B run, so what the agent said is kept in a file that is named by the job, until the trial has ended.
+`wandb agent` gives a trial to a job only once. A job that was stopped and starts again must continue its own trial as
+the same W&B run. So the agent's command and variables are kept in a file of the job until the trial has ended.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from vision_repro.store.atomic import write_atomic
 from vision_repro.training import signals
 
 VARIABLE = "VISION_REPRO_TRIAL"
-"""Names the file; set by the job script, and taken away from what runs inside the trial."""
+"""Environment variable with the path of the file; the job script sets it, and the trial itself does not inherit it."""
 OF_A_TRIAL = tuple(f"WANDB_{name}" for name in ("RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH", "ENTITY", "PROJECT", "DIR"))
 
 
 def is_asked_for() -> bool:
-    """Returns whether this process was started by the agent of a job, and is to start its ranks."""
+    """Returns whether the agent of a job has started this process, which must then start the ranks."""
     return VARIABLE in os.environ
 
 
 def ranks(environment: Mapping[str, str]) -> list[str]:
-    """Returns the options that tell a trial of the nodes and tasks of its job; none for a single task."""
+    """Returns the options for the nodes and tasks of the job; none for a single task."""
     tasks, nodes = int(environment.get("SLURM_NTASKS", "1")), int(environment.get("SLURM_NNODES", "1"))
     return [f"--num_nodes={nodes}", f"--devices={tasks // nodes}"] if tasks > 1 else []
 
@@ -36,7 +36,7 @@ def ranks(environment: Mapping[str, str]) -> list[str]:
 def start(arguments: Sequence[str]) -> int:
     """Carries out the command `arguments` on all ranks of the job; returns its exit code.
 
-    The agent's variables are kept until the trial has ended otherwise than by a signal.
+    The agent's variables are kept until the trial has ended, unless a signal has stopped it.
     """
     file = Path(os.environ[VARIABLE])
     kept = {name: os.environ[name] for name in OF_A_TRIAL if name in os.environ}
@@ -45,10 +45,10 @@ def start(arguments: Sequence[str]) -> int:
 
 
 def again() -> int:
-    """Carries out the trial of this job's file once more, as the same W&B run; returns its exit code.
+    """Continues the trial of this job's file as the same W&B run; returns its exit code.
 
     Raises:
-        UserError: if the file is no trial's.
+        UserError: if the file does not describe a trial.
     """
     file = Path(os.environ.get(VARIABLE, ""))
     try:
@@ -56,7 +56,7 @@ def again() -> int:
         arguments, kept = list(found["command"]), dict(found["environment"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f'{VARIABLE}="{file}" is not the file of a trial: expected one that this job has left.'
+            f'{VARIABLE}="{file}" is not the file of a trial: expected the file that this job has written.'
         ) from None
     return _carry_out(file, arguments, {**kept, "WANDB_RESUME": "allow"})
 
@@ -64,7 +64,7 @@ def again() -> int:
 def _carry_out(file: Path, arguments: Sequence[str], more: Mapping[str, str]) -> int:
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | dict(more)
     command = ["srun", "--kill-on-bad-exit=0", *arguments, *ranks(environment)]
-    # SLURM, and the agent's group, send signals to srun's tasks and to this process; it has only to outlive them.
+    # SLURM and the agent send signals to srun's tasks and to this process, which must only outlive them.
     with signals.listening():
         code = subprocess.call(command, env=environment)
     if code not in signals.CONTINUED:

@@ -1,8 +1,8 @@
-"""The outcome of an experiment as one W&B run: `log(folder)`, or `python -m vision_repro.launch.wandb_report FOLDER`.
+"""Logs the result of an experiment as one W&B run: `log(folder)`, or `python -m vision_repro.launch.wandb_report DIR`.
 
-A process of its own writes it once all runs are done: W&B keeps one session a process, and in one that has logged a run
-this would become a part of that run. What goes wrong there, or takes too long, costs one sentence; the folder of the
-experiment is read and never written.
+A separate process does this after all runs are done: W&B has one session per process, and in a process that has logged
+a run the outcome would become part of that run. If the process fails or takes too long, one sentence is printed. The
+files of the experiment are read and never changed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from vision_repro.store.table import TABLE_NAME
 from vision_repro.training.tracking import PROJECT, mode, public_address, quiet_settings
 
 TIMEOUT = 120.0
-"""Longest time the process may take [s]; W&B itself would try for days to reach a server that went away."""
+"""Maximum time of the process [s]; W&B itself would try for days to reach a server that is gone."""
 OF_A_RUN = tuple(
     f"WANDB_{name}"
     for name in ("RUN_ID", "RUN_GROUP", "JOB_TYPE", "NAME", "RESUME", "SWEEP_ID", "SWEEP_PARAM_PATH", "SERVICE")
 )
-"""What W&B, or its agent, leaves in the environment of a training run: this is another run."""
+"""Environment variables that W&B or its agent sets for a training run; the outcome is a different run."""
 _ENDS = ("mean", "low", "high", "level", "n")
 
 
 def log(folder: Path, *, enabled: bool = True) -> bool:
-    """Logs the outcome in `folder` from a process of its own; prints what came of it and returns whether it was logged.
+    """Logs the outcome in `folder` in a separate process; prints the result and returns whether it was logged.
 
     A second call updates the same W&B run.
     """
@@ -69,8 +69,8 @@ def _obstacle(enabled: bool) -> str:
 
 
 def _carried_out(command: Sequence[str], timeout: float) -> tuple[bool, str]:
-    """Runs a command; returns whether it went well and the last line it printed, or why it did not."""
-    # A file and no pipe: a helper of W&B that outlives the command would keep a pipe open.
+    """Runs a command; returns whether it succeeded, and its last printed line or why it failed."""
+    # A file instead of a pipe: a child process of W&B that outlives the command would keep a pipe open.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         try:
             process = subprocess.Popen(
@@ -95,7 +95,7 @@ def _carried_out(command: Sequence[str], timeout: float) -> tuple[bool, str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that still runs, with its helpers."""
+    """Kills a process that still runs, with its child processes."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -103,22 +103,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Returns the environment without the traces of a training run; this package can be imported in it."""
+    """Returns the environment without the variables of a training run; this package can be imported in it."""
     kept = {name: value for name, value in os.environ.items() if name not in OF_A_RUN}
     path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def wandb_id(folder: Path) -> str:
-    """Returns the id of the W&B run: a function of the experiment, the preset and what was changed in it."""
+    """Returns the id of the W&B run, which depends on the experiment, the preset and the changed options."""
     text = f"{folder.parent.name}/{folder.name}"
     return f"summary-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
 def write(folder: Path) -> str:
-    """Logs the outcome in `folder` from this process; returns a sentence that says where it is.
+    """Logs the outcome in `folder` in this process; returns a sentence that says where it is.
 
-    W&B's own files go to the folder `wandb` beside `folder`, those of an earlier call are replaced.
+    W&B's own files are written to the folder `wandb` next to `folder`; they replace those of an earlier call.
     """
     import wandb
 
@@ -136,14 +136,14 @@ def write(folder: Path) -> str:
             settings=quiet_settings(),
         )
         kept, offline = Path(run.dir).parent, run.offline
-        # Tables wait here for their upload, not in the home directory where nothing would ever remove them.
+        # Tables wait here for their upload, not in the home directory, where nothing would remove them.
         os.environ.setdefault("WANDB_DATA_DIR", str(kept / "data"))
         _fill(run, folder)
         address = "" if offline else public_address(run.url)
         run.finish()
         _forget(folder, kept)
     if offline:
-        return f"The outcome for W&B is kept here; to upload it: {shlex.join(['wandb', 'sync', str(kept)])}"
+        return f"The outcome for W&B is stored here; to upload it: {shlex.join(['wandb', 'sync', str(kept)])}"
     return f"The outcome in W&B: {address or wandb_id(folder)}"
 
 
@@ -156,7 +156,7 @@ def _fill(run: Any, folder: Path) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Returns what the runs share, and what it took: the experiment, its config, commit and device hours."""
+    """Returns the experiment, the config that its runs share, the commit, and the cost in device-hours."""
     config = yaml.safe_load(_text(folder / "config.yaml") or "{}")
     sources = json.loads(_text(folder / "provenance.json") or "{}")
     traced = {name: sources[name] for name in ("commit", "device", "device_hours", "runs") if name in sources}
@@ -164,7 +164,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _shown(folder: Path, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns figure and tables as W&B shows them; what the folder lacks is left out."""
+    """Returns figure and tables as W&B objects; files that the folder does not have are left out."""
     import wandb
 
     shown: dict[str, Any] = {}
@@ -188,7 +188,7 @@ def _text(file: Path) -> str:
 
 
 def _csv(text: str) -> tuple[list[str], list[list[Any]]]:
-    """Returns the columns of a CSV text and its rows: W&B takes one type a column, so numbers only where all are."""
+    """Returns the columns and rows of a CSV text; a column has numbers only if all cells are, as W&B needs one type."""
     lines = list(csv.reader(text.splitlines()))
     if not lines:
         return [], []
@@ -197,7 +197,7 @@ def _csv(text: str) -> tuple[list[str], list[list[Any]]]:
 
 
 def _typed(cells: Sequence[str]) -> list[Any]:
-    """Returns a column as numbers, None where there is none, or unchanged if a cell is a word."""
+    """Returns a column as numbers, with None for empty cells, or unchanged if a cell is not a number."""
     for kind in (int, float):
         try:
             return [None if cell in ("", "nan") else kind(cell) for cell in cells]
@@ -216,20 +216,20 @@ def _verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> tuple[list[str], lis
 
 
 def _counts(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many claims got each verdict, under names such as `claims_holds`."""
+    """Returns the number of claims with each verdict, under names such as `claims_holds`."""
     counted = Counter(item["verdict"] for item in verdicts)
     return {f"claims_{verdict}": counted[verdict] for verdict in VERDICTS}
 
 
 def _forget(folder: Path, kept: Path) -> None:
-    """Removes W&B's files of earlier calls: synced, they would be a second copy of the same run."""
+    """Removes W&B's files of earlier calls: syncing them would upload the same run twice."""
     for old in kept.parent.glob(f"*run-*-{wandb_id(folder)}"):
         if old != kept and old.is_dir() and not old.is_symlink():
             shutil.rmtree(old, ignore_errors=True)
 
 
 def main(tokens: Sequence[str]) -> int:
-    """Logs the outcome in the folder that is named; prints where it is, or why it is nowhere. Returns the exit code."""
+    """Logs the outcome in the given folder; prints where it is, or why it failed. Returns the exit code."""
     try:
         print(write(Path(tokens[0]).absolute()))
     except Exception as error:

@@ -1,1 +1,1 @@
-"""Hyper-parameter sweeps on this machine, without an account, from W&B's sweep files."""
+"""Carries out W&B sweep files on this machine, without an account."""

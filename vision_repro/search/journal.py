@@ -1,4 +1,4 @@
-"""The journal of a search: what was suggested, measured and stopped, in one file that is written at each event."""
+"""The journal of a search: one file with all suggestions, measurements and stops, written again at each event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JOURNAL = "search.json"
 
 @dataclass
 class Attempt:
-    """One trial so far: `curve` is the metric by optimizer step, `value` the run's own number once it has ended."""
+    """A trial: `curve` is the metric by optimizer step so far; `value` is the final metric when the run has ended."""
 
     number: int
     parameters: dict[str, Scalar]
@@ -27,7 +27,7 @@ class Attempt:
     value: float | None = None
 
     def trial(self, names: Sequence[str], goal: str) -> Trial:
-        """Returns it as a line of the table, with the best value so far where the run has none of its own."""
+        """Returns the trial as a row of the table; without a final value, the best value so far is used."""
         best = (max if goal == "maximize" else min)(self.curve.values(), default=None)
         value = self.value if self.value is not None else best
         shown = {name: "" if self.parameters[name] is None else self.parameters[name] for name in names}
@@ -35,10 +35,10 @@ class Attempt:
 
 
 class Journal:
-    """The trials of a search in one file, rewritten whole at every change."""
+    """The trials of a search in one file, which is written again at every change."""
 
     def __init__(self, file: Path, spec: Mapping[str, Any]) -> None:
-        """Takes up the trials that the file has.
+        """Reads the trials from the file, if it exists.
 
         Raises:
             UserError: if the file belongs to another search, or cannot be read.
@@ -49,14 +49,14 @@ class Journal:
             found = json.loads(file.read_text())
             if found["space"] != self._space:
                 raise UserError(
-                    f'"{file}" belongs to a search with other parameters: move that folder away, or copy the sweep '
+                    f'"{file}" belongs to a search with other parameters: move its folder away, or copy the sweep '
                     "file to another name."
                 )
             self.attempts = [_attempt(entry) for entry in found["trials"]]
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f'"{file}" is not the journal of a search: remove it to start again.') from None
+            raise UserError(f'"{file}" is not the journal of a search: delete it to start again.') from None
 
     def write(self) -> None:
         """Writes the trials."""

@@ -1,9 +1,9 @@
-"""A search on this machine: trials suggested one by one, several at a time, stopped early, and continued after a kill.
+"""Searches hyper-parameters on this machine: suggests trials, carries out several at a time, and stops bad ones early.
 
-Every trial is one run of the experiment, with the id and the folder that `wandb agent` would give it for the same
-parameters. What was suggested, measured and stopped stands in `search.json` beside the results, written at each event:
-a search that was killed takes up the trials under way and then suggests as it would have. A trial that was stopped
-early keeps its run folder; the experiment's own command continues the run from its last checkpoint.
+Every trial is one run of the experiment, with the same id and folder as with `wandb agent` and the same parameters. All
+suggestions, measurements and stops are written to `search.json` at each event. So a search that was killed continues
+the trials in progress, and then makes the same suggestions as without the interruption. A trial that was stopped early
+keeps its run folder; the command of the experiment continues the run from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vision_repro.training import device, ranks, signals
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched: W&B's specification, the number of trials, and the plan of a trial by its parameters."""
+    """A search space: W&B's specification, the number of trials, and a function from parameters to a trial's plan."""
 
     name: str
     spec: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Space:
 
     @property
     def metric(self) -> str:
-        """Name of what is compared."""
+        """Name of the metric that ranks the trials."""
         return str(self.spec["metric"]["name"])
 
     @property
@@ -54,19 +54,19 @@ def one_run(planned: Plan) -> RunConfig:
     """Returns the only run of a trial.
 
     Raises:
-        UserError: if the sweep file leaves an axis of the preset open.
+        UserError: if an axis of the preset has several values and the sweep file does not set it.
     """
     if len(planned.runs) != 1:
         open_axes = [name for name, values in planned.preset.axes.items() if len(values) > 1]
         open_axes += ["seed"] if planned.preset.seeds > 1 and "seed" not in planned.preset.axes else []
         raise UserError(
-            f"A trial of a search is one run, not {len(planned.runs)}: give {', '.join(open_axes)} in the sweep file."
+            f"A trial of a search is one run, not {len(planned.runs)}: set {', '.join(open_axes)} in the sweep file."
         )
     return planned.runs[0]
 
 
 class Search:
-    """Feeds the pool with trials and hears of their progress."""
+    """Gives trials to the pool and handles their progress."""
 
     def __init__(self, space: Space, first: Plan, journal: Journal) -> None:
         self.space, self.first, self.journal = space, first, journal
@@ -106,7 +106,7 @@ class Search:
         return code or int(any(item.state == "failed" for item in self.attempts))
 
     def _settled(self, item: Attempt) -> bool:
-        """Takes over the result of a run that is done already; returns whether there is one."""
+        """Copies the result of a run that is done into its trial; returns whether there is one."""
         result = self._folder(item).outcome()
         if result is not None:
             item.state = "finished" if result["status"] == "ok" else "diverged"
@@ -117,7 +117,7 @@ class Search:
         return self.first.folder(one_run(self.space.planned(item.parameters)))
 
     def _more(self, room: int) -> Sequence[RunConfig]:
-        """Returns the runs of the next trials, with those they need, for `room` free places; none when all is tried."""
+        """Returns the runs of the next `room` trials and the runs that they need; none after the last trial."""
         chosen: list[RunConfig] = []
         while room > 0:
             item = self._again.pop(0) if self._again else self._next()
@@ -134,12 +134,12 @@ class Search:
         return chosen
 
     def _next(self) -> Attempt | None:
-        """Returns a new trial, None when there is no other."""
+        """Returns a new trial, or None if there are no more."""
         number = len(self.attempts)
         if number >= self.space.trials:
             return None
         space = self.space
-        # In a child: fitting a Gaussian process starts threads, which this process must not have when it forks.
+        # In a child: fitting a Gaussian process starts threads, and this process must have none when it forks.
         found = preflight.in_child(lambda: suggest.suggest(space.spec, self.attempts, space.name, number))
         if found is None:
             return None
@@ -147,7 +147,7 @@ class Search:
         return self.attempts[-1]
 
     def _prepared(self, item: Attempt) -> list[RunConfig]:
-        """Returns the runs of a trial that are to do, after everything about them was checked and read."""
+        """Checks the runs of a trial that are not done, reads their data, and returns these runs."""
         planned = self.space.planned(item.parameters)
         waiting = [run for run in planned.unique if not session.is_done(planned, run)]
         preflight.check(planned, waiting)
@@ -162,7 +162,7 @@ class Search:
         return self.contexts[run_id(run)](run, report)
 
     def _event(self, run: RunConfig, message: dict[str, Any]) -> None:
-        """Hears of a run: notes what it measured or how it ended, and stops what is behind the others."""
+        """Handles a message of a run: records its metric or its end, and stops trials that early stopping selects."""
         kind = message["kind"]
         found = [item for item in self.attempts if item.run == run_id(run) and item.state == "running"]
         for item in found:
@@ -210,18 +210,18 @@ def _words(parameters: Mapping[str, Any]) -> str:
 
 
 def search(space: Space) -> tuple[int, Plan, list[Attempt]]:
-    """Carries out a search, or continues it; returns the exit code, the plan of its first trial and all trials.
+    """Starts or continues a search; returns the exit code, the plan of its first trial and all trials.
 
     Raises:
-        UserError: for a sweep file that cannot be searched, or whose search another process carries out.
+        UserError: for a sweep file that cannot be searched, or if another process carries out the search.
     """
     suggest.check(space.spec)
     first = space.planned(suggest.suggest(space.spec, (), space.name, 0) or {})
     one_run(first)
     if first.launch.engine != "local" or first.launch.num_nodes > 1 or ranks.external_ranks():
         raise UserError(
-            "A search suggests and starts its trials on one machine: leave out --engine, --num_nodes, torchrun and "
-            "srun; on a cluster start wandb agent from a job script."
+            "A search carries out its trials on one machine: leave out --engine, --num_nodes, torchrun and srun; on a "
+            "cluster, start wandb agent from a job script."
         )
     folder = first.root / space.name
     lock = Lock(folder)

@@ -1,8 +1,8 @@
-"""The border to W&B's own open search engine, the package `sweeps`: what to try next, and what to stop early.
+"""The interface to W&B's open-source search engine, the package `sweeps`: which trial is next, which trials to stop.
 
-It needs no account and no server: grid, random and bayes suggest, hyperband stops. Nothing that is not plain Python
-comes through. A suggestion is a function of the sweep's name, the trial's number and the trials so far, so that a
-search that was stopped goes on as if it had not been.
+It needs no account and no server: grid, random and bayes suggest trials, hyperband stops them. All values are converted
+to plain Python. A suggestion depends on the sweep's name, the trial's number and the trials so far, so that a stopped
+search continues as if it had not been stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STATES = {"running": "running", "finished": "finished", "stopped": "finished"}
 
 
 class Tried(Protocol):
-    """What is asked of a trial."""
+    """The attributes of a trial that this module reads."""
 
     @property
     def number(self) -> int:
@@ -27,7 +27,7 @@ class Tried(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Scalar]:
-        """What was suggested."""
+        """The suggested parameters."""
 
     @property
     def state(self) -> str:
@@ -35,7 +35,7 @@ class Tried(Protocol):
 
     @property
     def curve(self) -> Mapping[int, float]:
-        """The metric by optimizer step, in the order measured."""
+        """The metric by optimizer step, in the order of measurement."""
 
 
 def engine() -> Any:
@@ -46,25 +46,25 @@ def engine() -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is written for an older pydantic, which is harmless
-            # Here for start-up time: it loads scipy and sklearn, once in the parent and not in each child.
+            warnings.simplefilter("ignore")  # its warnings about a newer pydantic are harmless
+            # Imported here for start-up time: it loads scipy and sklearn, once in the parent and not in each child.
             import sweeps.bayes_search
     except ImportError as error:
         raise UserError(
-            f"The package {error.name or 'sweeps'} is not installed, which a search needs: make setup installs it."
+            f"A search needs the package {error.name or 'sweeps'}, which is not installed: run make setup."
         ) from None
     return sweeps
 
 
 def check(spec: Mapping[str, Any]) -> None:
-    """Refuses a sweep that the engine could not carry out.
+    """Refuses a sweep that the engine cannot carry out.
 
     Raises:
-        UserError: with the engine's own words.
+        UserError: if the engine refuses it; the message has the engine's reason.
     """
     found = engine().schema_violations_from_proposed_config(dict(spec))
     if found:
-        raise UserError(f"The sweep file is refused by W&B's own rules: {'; '.join(found)}.")
+        raise UserError(f"The sweep file violates W&B's rules: {'; '.join(found)}.")
     try:
         suggest(spec, (), "check", 0)
         to_stop(spec, ())
@@ -73,13 +73,13 @@ def check(spec: Mapping[str, Any]) -> None:
 
 
 def suggest(spec: Mapping[str, Any], trials: Sequence[Tried], name: str, number: int) -> dict[str, Scalar] | None:
-    """Returns the parameters of the trial with this number, None when a grid is done."""
+    """Returns the parameters of the trial with this number, or None if a grid has no more trials."""
     import numpy as np
 
     runs = [_run(spec, trial) for trial in trials]
     seed = int.from_bytes(hashlib.sha256(f"{name} {number}".encode()).digest()[:4], "big")
     random.seed(seed)
-    np.random.seed(seed)  # the engine draws from the global generators
+    np.random.seed(seed)  # the engine uses the global generators
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = engine().next_run(dict(spec), runs)
@@ -87,7 +87,7 @@ def suggest(spec: Mapping[str, Any], trials: Sequence[Tried], name: str, number:
 
 
 def to_stop(spec: Mapping[str, Any], trials: Sequence[Tried]) -> list[int]:
-    """Returns the numbers of the running trials that early stopping ends now; none where the sweep has no such rule."""
+    """Returns the numbers of the running trials that early stopping ends now; none if the sweep does not use it."""
     if "early_terminate" not in spec:
         return []
     found = engine().stop_runs(dict(spec), [_run(spec, trial) for trial in trials])
@@ -95,10 +95,10 @@ def to_stop(spec: Mapping[str, Any], trials: Sequence[Tried]) -> list[int]:
 
 
 def plain_value(value: Any) -> Scalar:
-    """Returns a suggested value as plain Python: the engine's are numpy scalars, which no file takes.
+    """Returns a suggested value as plain Python; the engine's numpy scalars cannot be written to YAML or JSON.
 
     Raises:
-        UserError: for a value that is no scalar, such as a list.
+        UserError: for a value that is not a scalar, such as a list.
     """
     item = value.item() if hasattr(value, "item") else value
     if item is None or isinstance(item, str | bool | int | float):
@@ -107,7 +107,7 @@ def plain_value(value: Any) -> Scalar:
 
 
 def _run(spec: Mapping[str, Any], trial: Tried) -> Any:
-    """Returns a trial as the engine knows it; one that diverged or failed counts as the worst."""
+    """Returns a trial in the engine's format; a trial that diverged or failed counts as the worst."""
     metric = str(spec.get("metric", {}).get("name", ""))
     return engine().SweepRun(
         name=str(trial.number),

@@ -1,8 +1,9 @@
-"""A W&B sweep file carried out on this machine, without an account: `python -m vision_repro.search.sweep FILE`.
+"""Carries out a W&B sweep file on this machine, without an account: `python -m vision_repro.search.sweep FILE`.
 
-The trials are the very runs that `wandb agent` would start from the same file: same configs, same ids, same folders.
-A grid is laid out at once, as the experiment's own command does it; what is random, Bayesian or stopped early is
-searched trial by trial (`search`). Both end in a table of the metric, without a look at `test`, and a figure.
+The trials are the same runs that `wandb agent` would start from this file, with the same configs, ids and folders. All
+trials of a grid are planned at once, as by the command of the experiment. Sweeps with random or Bayesian suggestions or
+early stopping are searched trial by trial (`loop`). Both write a table of the metric, without using `test`, and a
+figure.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TRIALS_NAME = "trials.csv"
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line that are the sweep's own."""
+    """Options of the command line that belong to the sweep itself."""
 
     trials: int = option(0, "number of trials of a search; 0 is run_cap of the file")
 
@@ -56,7 +57,7 @@ def best(rows: Table, metric: str, by: str, over: str) -> dict[str, Any]:
 
 
 def conclude(sweep: Sweep, planned: Plan) -> None:
-    """Writes the table of a grid's metric and the best learning rate of each model; draws the figure."""
+    """Writes the table of a grid's metric and the best learning rate of each model, and draws the figure."""
     out = planned.root / sweep.name
     table = _write_table(sweep, planned, planned.runs, out)
     settings = table.columns
@@ -71,7 +72,7 @@ def conclude(sweep: Sweep, planned: Plan) -> None:
 
 
 def _write_table(sweep: Sweep, planned: Plan, runs: Sequence[RunConfig], out: Path) -> Table:
-    """Writes the rows of the sweep's metric of all finished runs; returns them."""
+    """Writes and returns the rows of the sweep's metric of all finished runs."""
     settings = tuple(dict.fromkeys((*planned.experiment.settings, *(axis for axis in sweep.axes if axis != "seed"))))
     spec = TableSpec(planned.experiment.name, sweep.name, settings)
     lines = table_csv(spec, map(planned.folder, runs)).splitlines(keepends=True)
@@ -144,10 +145,10 @@ def _dry_run(planned: Plan) -> int:
 
 def _of_search(sweep: Sweep, trials: int, tokens: Sequence[str]) -> int:
     if sweep.metric.startswith("test"):
-        raise UserError(f'A search is judged on val: metric "{sweep.metric}" of {sweep.name} would look at test.')
+        raise UserError(f'A search must use val: the metric "{sweep.metric}" of {sweep.name} is measured on test.')
     count = trials or int(sweep.spec.get("run_cap", 0))
     if count < 1:
-        raise UserError(f"{sweep.name} has no end: give run_cap in the file, or --trials=20.")
+        raise UserError(f"{sweep.name} has no number of trials: set run_cap in the file, or --trials=20.")
 
     def planned(parameters: Mapping[str, Scalar]) -> Plan:
         words = [f"--{name}={value}" for name, value in parameters.items()]
@@ -164,7 +165,7 @@ def _of_search(sweep: Sweep, trials: int, tokens: Sequence[str]) -> int:
 
 
 def _options(tokens: Sequence[str]) -> tuple[Options, list[str]]:
-    """Returns the sweep's own options, and the tokens that are the runs' or the launch's."""
+    """Returns the options of the sweep itself, and the tokens for the runs and the launch."""
     own = {item.name for item in fields(Options)}
     mine = [token for token in tokens if token.removeprefix("--").partition("=")[0] in own]
     options = Options(**parse_single(mine, Options))
@@ -172,7 +173,7 @@ def _options(tokens: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def main(tokens: Sequence[str]) -> int:
-    """Carries out a sweep file; further `--key=value` go over it. Returns the exit code."""
+    """Carries out a sweep file; further `--key=value` tokens override it. Returns the exit code."""
     if "--help" in tokens or "-h" in tokens:
         print(f"{__doc__}\n{describe(Options)}\n\nwhere and how:\n{describe(Launch)}")
         return 0

@@ -1,8 +1,8 @@
-"""W&B sweep files: reads them, and prints the grid of a preset: `python -m vision_repro.search.sweep_file EXPERIMENT`.
+"""Reads W&B sweep files, and prints the grid of a preset as one: `python -m vision_repro.search.sweep_file EXPERIMENT`.
 
-A trial of a grid is one run: the parameters are the axes of the grid and the seed, and the preset gives the rest.
-`sweeps/<experiment>.yaml` holds the grid of the default preset; the grids of the others are printed when needed, as in
-`make sweep-file EXP=depth PRESET=gpu > depth_gpu.yaml`, for `wandb sweep` or `make sweep`.
+A trial of a grid is one run. Its parameters are the axes of the grid and the seed; the preset sets the other options.
+`sweeps/<experiment>.yaml` holds the grid of the default preset. Print the grid of another preset when you need it, for
+`wandb sweep` or `make sweep`: `make sweep-file EXP=depth PRESET=gpu > depth_gpu.yaml`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vision_repro.experiment import Experiment
 class Options:
     """Options of the command line."""
 
-    preset: str = option("", "whose grid is printed; the experiment's default preset if empty")
+    preset: str = option("", "the preset whose grid is printed; the experiment's default preset if empty")
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A sweep: the experiment, its grid as command-line tokens, and the metric that ranks its trials.
 
-    `spec` is W&B's specification; the tokens of a search hold its constant parameters only.
+    `spec` is W&B's specification; the tokens of a search hold only its constant parameters.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Sweep:
 
     @property
     def searched(self) -> bool:
-        """Whether the trials depend on what others measured, or on chance: they are suggested one by one."""
+        """Whether trials are suggested one by one, because they depend on other trials or on chance."""
         return self.spec["method"] != "grid" or "early_terminate" in self.spec
 
     @property
     def goal(self) -> str:
-        """`maximize` or `minimize`; W&B's own default is the latter."""
+        """`maximize` or `minimize`; W&B's default is `minimize`."""
         return str(self.spec.get("metric", {}).get("goal", "minimize"))
 
 
@@ -56,13 +56,13 @@ def read(file: Path) -> Sweep:
     """Returns the sweep that a W&B sweep file describes.
 
     Raises:
-        UserError: if the file is missing or is no sweep file of an experiment.
+        UserError: if the file is missing or is not the sweep file of an experiment.
     """
     try:
         found = yaml.safe_load(file.read_text())
     except OSError as error:
         raise UserError(
-            f'"{file}" cannot be read ({error.strerror}): give a sweep file such as sweeps/data_scaling.yaml.'
+            f'"{file}" cannot be read ({error.strerror}): expected a sweep file such as sweeps/data_scaling.yaml.'
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f'"{file}" is not YAML: expected a W&B sweep file.') from None
@@ -74,10 +74,10 @@ def read(file: Path) -> Sweep:
         tokens = {name: _values(entry) for name, entry in parameters.items() if constant or "value" in entry}
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(
-            f'"{file}" is no sweep file: expected method, command (python -m experiments.name) and parameters.'
+            f'"{file}" is not a sweep file: expected method, command (python -m experiments.name) and parameters.'
         ) from None
     if not parameters:
-        raise UserError(f'"{file}" has no parameters: expected at least one that is varied.')
+        raise UserError(f'"{file}" has no parameters: expected at least one.')
     axes = tuple(
         name for name, entry in parameters.items() if "value" not in entry and len(entry.get("values", "..")) > 1
     )
@@ -90,7 +90,7 @@ def read(file: Path) -> Sweep:
 
 
 def _experiment_name(command: Sequence[str]) -> str:
-    """Returns the name of the experiment that a sweep's command starts; raises ValueError if it starts none."""
+    """Returns the name of the experiment in the command of a sweep; raises ValueError if there is none."""
     package, _, name = str(command[command.index("-m") + 1]).partition(".")
     if package != "experiments":
         raise ValueError(package)
@@ -121,15 +121,15 @@ def grid_text(experiment: Experiment, preset_name: str) -> str:
 
 
 def file_stem(experiment: Experiment, preset_name: str) -> str:
-    """Returns the name of the sweep of a preset, which is its file's name without the ending."""
+    """Returns the name of a preset's sweep: the file name without its extension."""
     return experiment.name if preset_name == experiment.default else f"{experiment.name}_{preset_name}"
 
 
 def named_grid(name: str, preset_name: str = "") -> str:
-    """Returns the sweep file of an experiment's preset, the default one if none is named; "-" in the name is "_".
+    """Returns the sweep file of an experiment's preset, by default its default preset; "-" in the name means "_".
 
     Raises:
-        UserError: if there is no such experiment, or the experiment has no such preset.
+        UserError: if there is no such experiment or preset.
     """
     experiment: Experiment = find_experiment(name.replace("-", "_")).EXPERIMENT
     chosen = preset_name or experiment.default
@@ -141,7 +141,7 @@ def named_grid(name: str, preset_name: str = "") -> str:
 
 
 def main(tokens: Sequence[str]) -> int:
-    """Prints the sweep file of one experiment and preset; returns the exit code (0 done, 2 bad input)."""
+    """Prints the sweep file of one experiment and preset; returns the exit code (0 done, 2 invalid input)."""
     if "--help" in tokens or "-h" in tokens:
         print(f"{__doc__}\n{describe(Options)}")
         return 0
@@ -149,7 +149,7 @@ def main(tokens: Sequence[str]) -> int:
         names = [word for word in tokens if not word.startswith("--")]
         options = Options(**parse_single([word for word in tokens if word.startswith("--")], Options))
         if len(names) != 1:
-            raise UserError(f"One experiment is printed, not {len(names)}: expected a name such as data_scaling.")
+            raise UserError(f"Expected one experiment, such as data_scaling, but got {len(names)}.")
         print(named_grid(names[0], options.preset), end="")
     except UserError as error:
         print(f"sweep-file: {error}", file=sys.stderr)

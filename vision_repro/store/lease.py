@@ -1,10 +1,12 @@
-"""Who holds a folder, on a file system without locks: a file that its holder touches again and again.
+"""Leases: locks of folders for file systems without file locks. The holder touches a file at regular intervals.
 
-Some network file systems have no locks. There a lease keeps two machines from doing one run at the same time; should
-both do it after all (a machine that slept for minutes), their results are equal and each file is written whole.
+Some network file systems have no locks. There a lease prevents two machines from doing the same run at the same time.
+If both do it nevertheless (after a machine was suspended for minutes), their results are equal and each file is written
+atomically.
 
-Leases are numbered files that are never removed, so that of two who want the next number only one makes it: whoever
-looks later sees the higher number. Times are compared with a file made on the same disk, not with this machine's clock.
+Leases are numbered files that are never removed, so that only one of two processes can create the next number, and
+later processes see the higher number. Times are compared with a new file on the same disk, not with the clock of this
+machine.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from pathlib import Path
 BEAT = 10.0
 """Time between two touches of a lease that is held [s]."""
 STALE = 150.0
-"""After so long without a touch a lease is free: its holder is down [s]. Network disks tell times a minute late."""
+"""Time without a touch after which a lease is free, because its holder is down [s]. Network disks can report times a
+minute late."""
 
 
 class Lease:
-    """A folder's lease, which `acquire` takes where it is free, and a small child process keeps."""
+    """The lease of a folder: `acquire` takes it if it is free, and a small child process keeps it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +54,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Gives the lease back, if it is held: its time is set to that of no touch."""
+        """Releases the lease, if it is held, by setting the time of its file to 0."""
         if self._file is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -72,16 +75,16 @@ class Lease:
         probe = self.folder / f".now.{platform.node()}.{os.getpid()}"
         try:
             probe.write_bytes(b"")
-            with file.open("rb") as held:  # opening makes a network file system ask for the time anew
+            with file.open("rb") as held:  # opening the file makes a network file system refresh its time
                 return probe.stat().st_mtime - os.fstat(held.fileno()).st_mtime > STALE
         finally:
             probe.unlink(missing_ok=True)
 
 
 def _keep(file: Path) -> int:
-    """Returns the id of a child that touches a file until it is killed or its parent ends.
+    """Starts a child process that touches a file until it is killed or its parent ends; returns its process id.
 
-    A process and not a thread, as its parent forks workers.
+    It is a process and not a thread, because the parent forks workers.
     """
     parent = os.getpid()
     child = os.fork()

@@ -1,1 +1,1 @@
-"""One run: seeding, the Trainer, checkpoints and resume, cost, W&B, provenance, and the evaluation of its weights."""
+"""Carries out one run: seeds, Trainer, checkpoints, resumption, cost, W&B, provenance, measurements of the weights."""

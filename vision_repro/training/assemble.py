@@ -1,4 +1,4 @@
-"""The parts of a run: its data, its task around the architecture, and its Trainer."""
+"""Builds the parts of a run: its data, its task around the architecture, and its Trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vision_repro.training.recorder import Recorder
 
 
 def check_division(config: RunConfig, launch: Launch) -> None:
-    """Raises UserError if steps or batch do not divide as the config and the devices ask."""
+    """Raises UserError if the steps do not divide by the evaluations, or the batch by the devices."""
     if config.total_steps % config.evaluations:
         raise UserError(
             f"--steps={config.total_steps} cannot be cut into --evaluations={config.evaluations} equal parts: "
@@ -42,12 +42,15 @@ def check_division(config: RunConfig, launch: Launch) -> None:
 
 
 def _averaging(config: RunConfig) -> list[PolyakAverage]:
-    """Returns what comes behind Recorder, which keeps the weights that were validated: the average, if one is asked."""
+    """Returns the callback that averages weights, if the config asks for one.
+
+    It comes after Recorder, which keeps the validated weights.
+    """
     return [PolyakAverage(config.polyak)] if config.polyak else []
 
 
 def make_trainer(config: RunConfig, context: RunContext, recorder: Recorder, *first: Callback) -> Trainer:
-    """Returns a quiet Trainer: nothing is logged, drawn or written between two validations but what Recorder does."""
+    """Returns a quiet Trainer: between two validations only Recorder logs, shows or writes anything."""
     launch = context.launch
     every = max(1, config.total_steps * launch.accumulate // config.evaluations)
     distributed = launch.devices * launch.num_nodes > 1
@@ -80,22 +83,22 @@ def make_data(config: RunConfig, context: RunContext) -> Any:
 
 
 def _normalisation(config: RunConfig, module: Any) -> normalisation.Normalisation:
-    """Returns what is done to the pixels; means of the training images are those of the run's own subset."""
+    """Returns the normalisation of pixels; a mean of the training images is that of the run's own subset."""
     kind = normalisation.default_for(config.model) if config.normalisation == "model" else config.normalisation
     measured = kind in normalisation.MEASURED
     return normalisation.statistics(kind, (batch.images for batch in module.pool_dataloader()) if measured else ())
 
 
 def make_task(config: RunConfig, context: RunContext, module: Any) -> tuple[Task, weights.Loaded | None]:
-    """Returns the task with freshly drawn weights, a function of the seed alone, or with those of `config.weights`.
+    """Returns the task, and what was loaded into it, if anything.
 
-    What was loaded, if anything was, comes second.
+    The initial weights depend on the seed only, unless `config.weights` names weights to load.
     """
     seed_everything(config.seed, verbose=False)
     model = models.build(config.model, image_size=config.image_size, classes=module.classes)
     loaded = None
     if config.weights not in ("", FRESH):
-        # What is measured as it is keeps its classifier; what is trained gets one of zeros.
+        # Weights that are only measured keep their classifier; weights that are trained get a classifier of zeros.
         keep = config.budget == "none"
         source = str(dependencies.weights_of(config, context.folder)) if config.weights_run else config.weights
         check_weights(Path(source))
@@ -105,7 +108,8 @@ def make_task(config: RunConfig, context: RunContext, module: Any) -> tuple[Task
     on_gpu = context.accelerator == "gpu"
     models.use_explicit_attention(model, precision.needs_explicit_attention(config.precision, context.accelerator))
     if context.launch.compile == "on" or (context.launch.compile == "auto" and on_gpu and config.total_steps >= 5000):
-        # In place, so that the names in the state dict stay. Masked patches enter a ViT behind its first layer.
+        # In place, so that the names in the state dict stay. With masked patches only the blocks are compiled, because
+        # the patches enter the ViT after its first layer.
         for part in (model,) if config.objective == "supervised" else model.get_submodule("blocks").children():
             part.compile()
     settings = {

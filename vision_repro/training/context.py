@@ -1,4 +1,4 @@
-"""Where and how one run is carried out."""
+"""Describes where and how one run is carried out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class RunContext:
-    """Folders, devices and measurements of one run, the settings that name it, and what receives its progress.
+    """Folders, devices and measurements of one run, the settings that name it, and the function that reports progress.
 
-    `measurements` None is what the config of the folder asks for.
+    If `measurements` is None, they are those of the folder's config.
     """
 
     folder: RunFolder
@@ -34,10 +34,10 @@ class RunContext:
 
     @property
     def wanted(self) -> tuple[Measurement, ...]:
-        """What is measured of the run's weights."""
+        """The measurements of the run's weights."""
         return wanted(self.folder.config) if self.measurements is None else self.measurements
 
     @property
     def tracked(self) -> bool:
-        """Whether the run is logged to W&B. A trial of a sweep is one W&B run: its pre-training has none."""
+        """Whether the run is logged to W&B. A trial of a sweep is one W&B run, so its pre-training is not logged."""
         return self.launch.wandb != "off" and not (self.is_upstream and "WANDB_SWEEP_ID" in os.environ)

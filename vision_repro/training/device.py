@@ -1,4 +1,4 @@
-"""What this machine has: cores, processor, GPUs."""
+"""Finds out what this machine has: cores, processor, GPUs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from vision_repro.config import UserError
 
 
 def cores() -> int:
-    """Returns the number of processor cores this process may use, in a SLURM job not more than it was given."""
+    """Returns the number of processor cores that this process may use; in a SLURM job at most those of the job."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return min(found, int(given)) if given.isdigit() and int(given) else found
 
 
 def quiet_threads() -> None:
-    """Stops idle OpenMP threads from spinning, which halts a machine that has another busy process.
+    """Stops idle OpenMP threads from spinning, which slows down other processes severely.
 
-    Works only before torch is imported.
+    Has an effect only before torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # Asks NVML and not the driver, so that a forked worker can still use the GPU.
+    # torch then asks NVML instead of the driver, so that a forked worker can still use the GPU.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 
@@ -31,7 +31,7 @@ def resolve_accelerator(wanted: str) -> str:
     """Returns `gpu` or `cpu`.
 
     Raises:
-        UserError: if a GPU is asked for where there is none.
+        UserError: if `wanted` is `gpu` and there is no GPU.
     """
     found = wanted != "cpu" and _may_have_gpu() and _torch_finds_gpu()
     if wanted == "gpu" and not found:
@@ -40,7 +40,7 @@ def resolve_accelerator(wanted: str) -> str:
 
 
 def _may_have_gpu() -> bool:
-    """Returns whether a GPU's driver is here; where none is, torch, whose import takes seconds, need not be asked."""
+    """Returns whether this machine has the driver of a GPU; without one, the slow import of torch is not needed."""
     return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 

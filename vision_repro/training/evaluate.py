@@ -1,4 +1,4 @@
-"""What is measured of the weights of a run: accuracy, few-shot accuracy and probes; the only place that uses `test`."""
+"""Measures the weights of a run: accuracy, few-shot accuracy and probes. Only this module evaluates on `test`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _CLASSIFYING = ("supervised", "mean-colour", "downsized")
 
 
 class Evaluation:
-    """The weights of a run, ready to be measured; what several measurements need is computed once.
+    """The weights of a run, ready to measure; features that several measurements need are computed once.
 
-    `start` are the metrics of the probes that looked at the weights before the first step, by probe; `classifies` is
-    whether the model's head was trained for the classes of the data.
+    `start` holds the metrics of the probes that measured the initial weights, by probe; `classifies` says whether the
+    model's head was trained for the classes of the data.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Evaluation:
         task.to(trainer.strategy.root_device)
 
     def frozen(self, views: str) -> Frozen:
-        """Returns the frozen features of all splits, of `test` with these views."""
+        """Returns the frozen features of all splits; those of `test` with these views."""
         self.module.views = views
         return self._frozen.setdefault(views, Frozen(self.trainer, self.task, self.module))
 
@@ -61,7 +61,7 @@ def check_shots(which: Sequence[Measurement], config: RunConfig, module: Any) ->
 
 
 def measure_start(which: Sequence[Measurement], task: Task, module: Any) -> dict[str, Metrics]:
-    """Returns what the probes find that look at the weights before the first step, by probe."""
+    """Returns the metrics of the probes that measure the initial weights, by probe."""
     names = [item.name for item in which if item.name not in (ACCURACY, FEW_SHOT)]
     return {name: dispatch.measure_initial_weights(name, task, module) for name in names}
 
@@ -103,8 +103,8 @@ def _accuracy(at: Evaluation, views: str) -> tuple[Metrics, dict[str, Array]]:
 def _few_shot(which: Measurement, at: Evaluation, views: str) -> Metrics:
     """Returns the mean few-shot accuracy over the draws.
 
-    Deviation: the few labelled images come from `val`, which no gradient has seen, instead of another data set's
-    training images; the data sets of the small presets have no downstream partner.
+    Deviation: the few labelled images come from `val`, which is not trained on, instead of the training images of
+    another data set; the data sets of the small presets have no downstream data set.
     """
     shots, draws = (int(str(which.option(name))) for name in ("shots", "draws"))
     frozen = at.frozen(views)
@@ -120,7 +120,7 @@ def _few_shot(which: Measurement, at: Evaluation, views: str) -> Metrics:
 
 
 def learning_metrics(config: RunConfig, recorder: Recorder) -> dict[str, tuple[float, str]]:
-    """Returns what the learning curve says of the selected weights: the metrics on `val`, and the training loss."""
+    """Returns the metrics on `val` of the selected weights, and the last training loss, from the learning curve."""
     last = recorder.curve[-1]
     values = recorder.best["values"] if config.select == "best" else last
     names = [name for name in last if name.startswith("val_")]

@@ -1,6 +1,6 @@
-"""What a run is measured to take while it runs: seconds, images, memory, energy; over all its resumptions.
+"""Measures what a run takes while it runs: seconds, images, memory and energy, over all resumptions.
 
-These numbers differ from run to run, so they stand in `cost.json` and never in `result.json`.
+These numbers differ each time a run is repeated, so they are written to `cost.json` and never to `result.json`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 PHASES = ("setup", "training", "evaluation")
 SAMPLE_SECONDS = 20.0
-"""Longest time between two readings of the energy [s], much less than a counter takes to start again at 0."""
+"""Maximum time between two readings of the energy [s]: much shorter than the time until a counter overflows."""
 
 
 def process_memory() -> int:
-    """Returns the largest resident memory of this process so far [bytes]."""
+    """Returns the peak resident memory of this process so far [bytes]."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Meter(Callback):
-    """Counts what a run takes: `setup` until training starts, `training`, and `evaluation` on val and after training.
+    """Measures a run in phases: `setup` until training starts, `training`, and `evaluation` on val and after training.
 
-    Its state goes into checkpoints, so a resumed run goes on counting; what was done after the last checkpoint of a
-    stopped run is lost, and is not counted. A checkpoint's own writing is part of training.
+    Its state is saved in checkpoints, so a resumed run continues the counts. Work after the last checkpoint of a
+    stopped run is lost and is not counted. Writing checkpoints is part of training.
     """
 
     def __init__(
         self, accelerator: str, counter: energy.Counter | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Takes the kind of device, what tells its energy, and a clock [s] that never goes back."""
+        """Takes the kind of device, its energy counter, and a monotonic clock [s]."""
         self.accelerator, self.counter, self.clock = accelerator, counter, clock
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.images = 0
@@ -58,7 +58,7 @@ class Meter(Callback):
         self._device: torch.device | None = None
 
     def enter(self, phase: str) -> None:
-        """Ends the phase that is, and begins another; waits for what the device still has to do in the old one."""
+        """Waits until the device has finished, ends the current phase and starts another."""
         if self.accelerator == "gpu":
             torch.cuda.synchronize(self._device)
         now = self.clock()
@@ -66,7 +66,7 @@ class Meter(Callback):
         self.phase, self._since = phase, now
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that was counted so far, in plain types."""
+        """Returns all counts so far, in plain types."""
         now = self.clock()
         seconds = {**self.seconds, self.phase: self.seconds[self.phase] + now - self._since}
         return {
@@ -78,7 +78,7 @@ class Meter(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Adds what was counted before the run was stopped."""
+        """Adds the counts from before the run was stopped."""
         for phase in PHASES:
             self.seconds[phase] += state_dict["seconds"][phase]
         self.images += state_dict["images"]
@@ -87,9 +87,9 @@ class Meter(Callback):
         self._peak_before = state_dict["peak_memory"]
 
     def measured(self) -> dict[str, Any]:
-        """Returns what was measured until now; None where nothing tells it.
+        """Returns the measurements so far; None if a quantity cannot be measured.
 
-        Seconds are of the wall clock, memory [bytes] is that of one device or process, energy [J] of all devices.
+        Seconds are those of the wall clock, memory [bytes] is for one device or process, energy [J] for all devices.
         """
         state = self.state_dict()
         training = state["seconds"]["training"]
@@ -105,7 +105,7 @@ class Meter(Callback):
         }
 
     def _energy(self) -> float | None:
-        """Returns the energy so far, or None if it is not known for a part of the run."""
+        """Returns the energy so far, or None if it is unknown for a part of the run."""
         used = self.counter.joules() if self.counter else None
         return None if used is None or self._energy_before is None else self._energy_before + used
 
@@ -115,19 +115,19 @@ class Meter(Callback):
         return max(self._peak_before, torch.cuda.max_memory_allocated(self._device))
 
     def _sample(self) -> None:
-        """Reads the energy now and then, so that no counter starts again at 0 unseen."""
+        """Reads the energy from time to time, so that no overflow of a counter is missed."""
         if self.counter and self.clock() - self._sampled >= SAMPLE_SECONDS:
             self._sampled = self.clock()
             self.counter.joules()
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Forgets the memory that earlier runs of this process took on the GPU."""
+        """Resets the peak of GPU memory that earlier runs of this process have left."""
         if self.accelerator == "gpu" and self._device is None:
             self._device = trainer.strategy.root_device
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Begins training."""
+        """Starts the phase `training`."""
         self.enter("training")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -136,37 +136,37 @@ class Meter(Callback):
         self._sample()
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Begins a validation."""
+        """Starts the phase `evaluation`."""
         self.enter("evaluation")
 
     def on_validation_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
-        """Reads the energy now and then."""
+        """Reads the energy from time to time."""
         self._sample()
 
     def on_test_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
-        """Reads the energy now and then."""
+        """Reads the energy from time to time."""
         self._sample()
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Goes on with training."""
+        """Returns to the phase `training`."""
         self.enter("training")
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Ends training: what follows looks at the weights."""
+        """Starts the phase `evaluation`: the weights are measured next."""
         self.enter("evaluation")
 
 
-def meter_of(context: RunContext, *, tells: bool) -> Meter:
-    """Returns the meter of a run; only the rank that `tells` reads the energy, which is of one machine."""
+def meter_of(context: RunContext, *, reads_energy: bool) -> Meter:
+    """Returns the meter of a run. One rank `reads_energy`, and only on one node: the counters cover one machine."""
     launch = context.launch
-    counter = energy.counter(context.accelerator, launch.devices) if tells and launch.num_nodes == 1 else None
+    counter = energy.counter(context.accelerator, launch.devices) if reads_energy and launch.num_nodes == 1 else None
     return Meter(context.accelerator, counter)
 
 
 def cost(meter: Meter, config: RunConfig, context: RunContext, forward: Forward, images: int) -> dict[str, Any]:
-    """Returns the content of `cost.json`: what a run took to train on `images` images, and to evaluate.
+    """Returns the content of `cost.json`: the cost of training on `images` images, and of evaluation.
 
-    `utilisation` and `dollars` are by the table of devices as it is now; the ledger computes them again.
+    `utilisation` and `dollars` use the current table of devices; the ledger computes them again from its own.
     """
     measured, launch = meter.measured(), context.launch
     count = launch.devices * launch.num_nodes

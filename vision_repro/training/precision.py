@@ -1,7 +1,8 @@
 """The one rule for the arithmetic of a run: fp32 on a CPU, bf16 on a GPU that has it.
 
-A rule and not a timing, so that the same command gives the same numbers on every machine. On a CPU, bf16 is used where
-it is asked for; it pays only where the processor has it, and with explicit attention: the fused kernel is slower there.
+It is a rule and not a timing, so that the same command gives the same numbers on every machine. On a CPU, bf16 is used
+only on request. It is faster only if the processor supports it, and with explicit attention: the fused kernel is
+slower.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from vision_repro.config import RunConfig
 
 
 def automatic(accelerator: str) -> str:
-    """Returns what `--precision=auto` stands for on a kind of device, `cpu` or `gpu`.
+    """Returns the meaning of `--precision=auto` on a kind of device, `cpu` or `gpu`.
 
-    A GPU that is not in this machine, as in the jobs of a cluster, is taken to have bf16.
+    If this machine has no GPU, as when it submits jobs to a cluster, the GPU is assumed to have bf16.
     """
     if accelerator != "gpu":
         return "fp32"
-    import torch  # a CPU needs no answer from torch, whose import takes seconds
+    import torch  # takes seconds, and is not needed on a CPU
 
     return "bf16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "fp32"
 
 
 def resolved(config: RunConfig, accelerator: str) -> RunConfig:
-    """Returns the config with `auto` replaced by the word that it stands for."""
+    """Returns the config with `auto` replaced by its meaning."""
     return replace(config, precision=automatic(accelerator)) if config.precision == "auto" else config
 
 
 def of_trainer(precision: str) -> Literal["bf16-mixed", "32-true"]:
-    """Returns Lightning's word for `fp32` or `bf16`."""
+    """Returns Lightning's name of `fp32` or `bf16`."""
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
 def needs_explicit_attention(precision: str, accelerator: str) -> bool:
-    """Returns whether attention builds its softmax matrix: in bf16 on a CPU, where the fused kernel is slower."""
+    """Returns whether attention computes its softmax matrix: in bf16 on a CPU, where the fused kernel is slower."""
     return precision == "bf16" and accelerator != "gpu"

@@ -1,7 +1,8 @@
-"""Stopping a training without losing a step: all ranks agree between two batches, save, and end with code 99.
+"""Stops a training without losing a step: between two batches all ranks agree, save, and end with code 99.
 
-A signal only sets a flag (`signals`). Lightning's own ways lose work: its SIGTERM ends the process with code 0, its
-SIGUSR1 saves inside the handler, where two ranks can wait for each other for ever, and `should_stop` closes the epoch.
+A signal only sets a flag (`signals`). Lightning's own handlers lose work: its SIGTERM handler ends the process with
+code 0; its SIGUSR1 handler saves immediately, where two ranks can wait for each other for ever; `should_stop` ends the
+epoch.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from vision_repro.training import signals
 from vision_repro.training.ranks import of_srun
 
 WARM_UP, TIMED = 4, 8
-"""Of the first agreements between ranks, how many are left out of the timing of a step, and how many are timed."""
+"""Number of agreements between ranks before the timing of a step, and number of timed ones."""
 INTERVAL = 1.0
-"""Longest time between two agreements of several ranks, once steps are timed [s]; a cluster leaves 20 s and more."""
+"""Maximum time between two agreements of several ranks after the timing [s]; a cluster allows at least 20 s to stop."""
 MOST_STEPS = 100
 KEY = "train_loss_sums"
 
 
 def environment() -> ClusterEnvironment:
-    """Returns who has started the ranks: torchrun, srun, or this suite's own pool; Lightning would guess.
+    """Returns what has started the ranks (torchrun, srun, or this suite's pool), so that Lightning does not guess.
 
-    A run of the pool inside a SLURM job is not SLURM's, and no job is put back into the queue by Lightning. It warns
-    wherever srun is installed and not used; a laptop or a login node is no mistake.
+    Inside a SLURM job, runs of the pool do not belong to SLURM, and Lightning must not requeue the job. Lightning's
+    warning about an unused srun is ignored, because not using it on a laptop or a login node is correct.
     """
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     if TorchElasticEnvironment.detect():
@@ -45,20 +46,20 @@ def environment() -> ClusterEnvironment:
 
 
 class Preemption(Callback):
-    """Looks at the flag before each step, and then saves and ends the process.
+    """Checks the flag before each step; if it is set, saves and ends the process.
 
-    With several ranks that takes an agreement, since each hears of a signal at another time: at every step at first,
-    then about once a second.
+    Several ranks must agree, because each receives a signal at another time. They do so at every step at first, then
+    about once a second.
     """
 
     def __init__(self, save: Callable[[Trainer], None], closing: Callable[[], None]) -> None:
-        """Takes what saves the training (all ranks call it) and what is done last on each rank."""
+        """Takes a function that saves the training (all ranks call it) and one that each rank calls last."""
         self.save, self.closing = save, closing
         self.every = 1
         self._agreements, self._since = 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Takes the signals back from Lightning, which has installed its own handlers by now."""
+        """Installs this suite's signal handlers again, because Lightning has replaced them."""
         signals.install()
 
     on_validation_start = on_test_start = on_train_start
@@ -67,24 +68,24 @@ class Preemption(Callback):
         """Ends the process between two optimizer steps, if it was asked to stop.
 
         Raises:
-            Stopped: after all is saved.
+            Stopped: after everything is saved.
         """
         if trainer.world_size == 1 and not signals.asked():
             return
-        # Gradients that were added up over half of the micro-batches could not be saved.
+        # A checkpoint cannot hold gradients that are accumulated over some of the micro-batches.
         if batch_idx % (trainer.accumulate_grad_batches * self.every):
             return
         if not self._agreed(trainer):
             return
         signals.ignore()
         self.save(trainer)
-        # The first rank still renames its file; an engine may end all ranks when one has ended.
+        # The first rank may still be renaming its file, and an engine may end all ranks when one has ended.
         trainer.strategy.barrier("saved")
         self.closing()
         raise signals.Stopped
 
     def _agreed(self, trainer: Trainer) -> bool:
-        """Returns whether any rank was asked to stop, the same on all ranks."""
+        """Returns whether any rank was asked to stop; all ranks get the same answer."""
         if trainer.world_size == 1:
             return signals.asked()
         self._agreements += 1
@@ -96,7 +97,7 @@ class Preemption(Callback):
         return bool(trainer.strategy.reduce_boolean_decision(signals.asked(), all=False))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Adds the training losses since the last validation, a sum for each rank, to the checkpoint."""
+        """Adds to the checkpoint the sum of training losses since the last validation, for each rank."""
         own = pl_module.loss_sum.to(pl_module.device)
         sums = [torch.zeros_like(own) for _ in range(trainer.world_size)]
         if trainer.world_size > 1:
@@ -106,7 +107,7 @@ class Preemption(Callback):
         checkpoint[KEY] = [float(item) for item in sums]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Takes up this rank's sum, or the mean over ranks of another number of ranks."""
+        """Restores this rank's sum, or the mean over ranks if the number of ranks has changed."""
         sums = checkpoint.get(KEY, [0.0])
         same = len(sums) == trainer.world_size
         own = sums[trainer.global_rank] if same else sum(sums) / trainer.world_size

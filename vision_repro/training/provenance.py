@@ -1,4 +1,4 @@
-"""Where a number comes from: code, versions, machine, command and cost. Imports no torch."""
+"""Records where a number comes from: code, versions and command. Does not import torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """Returns commit, whether files differ from it, hash of the lock file and package versions; `None` is unknown."""
+    """Returns commit, whether files differ from it, the lock file's hash and package versions; `None` if unknown."""
     status = _git("status", "--porcelain", "--untracked-files=no")
     lock = ROOT / "requirements.lock"
     return {
@@ -45,8 +45,8 @@ def code() -> dict[str, Any]:
 
 
 def command() -> str:
-    """Returns the command line of this process, without the folders of this machine: they decide no number."""
+    """Returns the command line of this process without the folders of this machine, which affect no number."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     script = ["-m", spec.name] if spec and spec.name != "__main__" else [Path(sys.argv[0]).name]
-    told = [token for token in sys.argv[1:] if not token.startswith(("--out=", "--data_root="))]
-    return shlex.join(["python", *script, *told])
+    kept = [token for token in sys.argv[1:] if not token.startswith(("--out=", "--data_root="))]
+    return shlex.join(["python", *script, *kept])

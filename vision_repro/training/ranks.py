@@ -1,4 +1,4 @@
-"""Which process of a group this one is, as torchrun, srun or the pool told it by the environment."""
+"""Finds the rank of this process from the environment variables of torchrun, srun or the pool."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 
 
 def this_rank() -> int:
-    """Returns the number of this process among the run's ranks, as the engine, torchrun or srun told it."""
+    """Returns the rank of this process in its run, 0 if it is the only one."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def external_ranks() -> bool:
-    """Returns whether torchrun or srun has started this process as one rank of several."""
+    """Returns whether torchrun or srun has started this process as one of several ranks."""
     return of_srun() or (int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ)
 
 
 def of_srun() -> bool:
-    """Returns whether srun has started this process as one task of several.
+    """Returns whether srun has started this process as one of several tasks.
 
-    `SLURM_NTASKS` does not tell: a batch script has it too, and all it starts.
+    `SLURM_NTASKS` is no evidence: a batch script and all its child processes have it too.
     """
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ

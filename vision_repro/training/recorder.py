@@ -1,4 +1,4 @@
-"""What goes on beside the training of a run: seeds of steps, learning curve, best weights, checkpoints, progress."""
+"""Records the training of a run: learning curve, best weights, checkpoints, progress; and seeds each step."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class Recorder(Callback):
 
     @property
     def selected_step(self) -> int:
-        """The step of the weights that are tested: 0 where nothing was trained."""
+        """The step of the tested weights; 0 if nothing was trained."""
         if not self.curve:
             return 0
         return int(self.best["step"] if self.config.select == "best" else self.curve[-1]["step"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs: its id, the curve and the best weights so far (plain types, tensors)."""
+        """Returns the state for a resumed run: its id, the curve and the best weights so far (plain types, tensors)."""
         return {"run": self.context.folder.id, "curve": self.curve, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the curve and the best weights of the checkpoint.
+        """Restores the curve and the best weights from the checkpoint.
 
         Raises:
-            UserError: if it is the checkpoint of another run.
+            UserError: if the checkpoint belongs to another run.
         """
         folder = self.context.folder
         if state_dict.get("run") != folder.id:
@@ -67,17 +67,17 @@ class Recorder(Callback):
         self.curve, self.best = list(state_dict["curve"]), dict(state_dict["best"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Saves a due checkpoint between two steps, then seeds the step."""
+        """Saves a checkpoint if one is due, then seeds the step."""
         if self._save_due:
             self.save(trainer)
         seed = step_seed(self.config.seed, batch_idx, trainer.global_rank)
-        # Not torch.manual_seed: it formats the call stack for each absent kind of device, half a millisecond a step.
+        # Not torch.manual_seed: it formats the call stack for each absent kind of device, which takes 0.5 ms per step.
         torch.default_generator.manual_seed(seed)
         if self.context.accelerator == "gpu":
             torch.cuda.manual_seed(seed)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Adds a point to the curve, keeps the best weights, and stops a run whose loss is not finite."""
+        """Adds a point to the curve, keeps the best weights, and stops the run if its loss is not finite."""
         step = trainer.global_step
         values = pl_module.validated(self.expected)
         since = step - (int(self.curve[-1]["step"]) if self.curve else 0)
@@ -95,15 +95,15 @@ class Recorder(Callback):
         due = time.monotonic() - self._saved >= self.context.launch.checkpoint_seconds
         self._save_due = bool(trainer.strategy.broadcast(due))
         if trainer.is_global_zero:
-            self._tell(step, loss, values)
+            self._report(step, loss, values)
 
-    def _tell(self, step: int, loss: float, values: dict[str, float]) -> None:
+    def _report(self, step: int, loss: float, values: dict[str, float]) -> None:
         self.tracker.log({"train_loss": loss, **values}, step)
         epoch = step * self.config.global_batch / self.config.train_size
         self.context.report({"step": step, "steps": self.config.total_steps, "epoch": epoch, "values": values})
 
     def save(self, trainer: Trainer) -> None:
-        """Writes the checkpoint, between two optimizer steps; all ranks call it.
+        """Writes the checkpoint between two optimizer steps; all ranks must call it.
 
         Raises:
             UserError: if it cannot be written.

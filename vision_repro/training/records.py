@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside its result: weights, pictures, provenance and cost."""
+"""Writes the files of a run other than its result: weights, pictures, provenance and cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vision_repro.training.device import processor
 from vision_repro.training.recorder import Recorder
 
 PICTURED = 4
-"""Test images that a pre-trained model shows its reconstruction of."""
+"""Number of test images in the pictures of a pre-trained model's reconstructions."""
 
 
 def write_provenance(
@@ -38,7 +38,7 @@ def write_provenance(
     decoder: str,
     address: str,
 ) -> None:
-    """Writes where the numbers of a run come from: code, versions, command, device, arithmetic and given weights."""
+    """Writes `provenance.json`: code, versions, command, device, arithmetic and loaded weights of a run."""
     devices = context.launch.devices * context.launch.num_nodes
     gpu = context.accelerator == "gpu"
     explicit = precision.needs_explicit_attention(config.precision, context.accelerator)
@@ -64,7 +64,7 @@ def write_provenance(
 def write_weights(folder: RunFolder, task: Task) -> str:
     """Writes the tested weights as a plain state dict of the architecture, and returns the SHA-256 of the file.
 
-    A head that nothing was learned with is left out.
+    An untrained head is left out.
     """
     state = task.model.state_dict()
     unlearnt = head_keys(state, task.model) if folder.config.objective != "supervised" else set()
@@ -75,7 +75,7 @@ def write_weights(folder: RunFolder, task: Task) -> str:
 
 
 def read_weights(folder: RunFolder, task: Task) -> None:
-    """Puts the tested weights of a trained run into the task's model, after their seal was checked.
+    """Checks the seal of a trained run's tested weights, and loads them into the task's model.
 
     Raises:
         UserError: if the file is missing or damaged.
@@ -89,7 +89,7 @@ def read_weights(folder: RunFolder, task: Task) -> None:
 def write_cost(
     config: RunConfig, context: RunContext, spent: meter.Meter, recorder: Recorder, classes: int
 ) -> dict[str, Any]:
-    """Writes what the run took, by the steps that it got to, and returns that."""
+    """Writes and returns the cost of the run, up to its last step."""
     steps = int(recorder.curve[-1]["step"]) if recorder.curve else 0
     forward = forward_flops.checked(config, classes, context.folder.path.parent)
     cost = meter.cost(spent, config, context, forward, steps * config.global_batch)
@@ -98,7 +98,7 @@ def write_cost(
 
 
 def add_evaluation(context: RunContext, seconds: float) -> None:
-    """Adds the time of later measurements [s] to the record of a run's cost, if there is one."""
+    """Adds the time of later measurements [s] to `cost.json` of a run, if the file exists."""
     cost = ledger.read_cost(context.folder.path)
     if cost is not None:
         cost["evaluation_seconds"] = round(cost["evaluation_seconds"] + seconds, 3)
@@ -109,10 +109,10 @@ def add_evaluation(context: RunContext, seconds: float) -> None:
 
 
 def pictures_of(task: Task, module: Any) -> bytes:
-    """Returns an `.npz` file of the first test images, masked and predicted; nothing of a task that masks none."""
+    """Returns an `.npz` file of the first test images, masked and predicted; empty if the task masks no patches."""
     if not isinstance(task, MaskedPatches):
         return b""
-    images = first_images(module, "test", PICTURED).images  # by all ranks together
+    images = first_images(module, "test", PICTURED).images  # all ranks must call this
     found = task.reconstruct(images)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, image=found.images, masked=found.masked, prediction=found.predicted)

@@ -1,8 +1,8 @@
-"""One run: from a config to the `result.json` of its folder, and to the measurements of its weights beside it.
+"""Carries out one run: trains it, writes `result.json` to its folder, and measures its weights.
 
-The order of samples is a function of (seed, epoch), the randomness of a step one of (seed, step, rank), and the Trainer
-sees the whole training as one epoch; so a run killed at any moment and started again ends bitwise as the uninterrupted
-one on a CPU. A run that is trained is never trained again: what is asked for later is measured on its weights.
+The order of samples depends on (seed, epoch) and the randomness of a step on (seed, step, rank), and the Trainer treats
+the whole training as one epoch. So a run that is killed at any moment and resumed gives bitwise the same result as an
+uninterrupted one on a CPU. A trained run is never trained again: later measurements use its weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vision_repro.training.tracking import Tracker
 
 @dataclass
 class Parts:
-    """All that carries out a run: its data, its task and Trainer, and what records and counts beside them."""
+    """The objects that carry out a run: data, task, Trainer, recorder, meter and tracker."""
 
     config: RunConfig
     context: RunContext
@@ -49,18 +49,18 @@ class Parts:
 
     @property
     def writes(self) -> bool:
-        """Whether this process is the one of its ranks that writes."""
+        """Whether this process is the rank that writes files."""
         return this_rank() == 0
 
 
 def execute(config: RunConfig, context: RunContext) -> dict[str, Any]:
-    """Trains a run unless it is trained, measures what is missing, and returns its result with all metrics.
+    """Trains a run unless it is trained, makes the missing measurements, and returns its result with all metrics.
 
-    Under DDP every rank calls this with the same arguments; the first one writes. A run that is trained already is
-    measured by the first rank alone: its numbers are the same on one process and on several.
+    Under DDP every rank calls this with the same arguments; the first one writes. If the run is already trained, the
+    first rank alone measures it: the numbers are the same on one process and on several.
 
     Raises:
-        UserError: for bad data or a config that the machine cannot run; nothing half-written stays.
+        UserError: for bad data or a config that this machine cannot run; no incomplete file remains.
     """
     folder, begin = context.folder, time.monotonic()
     trained = folder.result() is not None
@@ -72,7 +72,7 @@ def execute(config: RunConfig, context: RunContext) -> dict[str, Any]:
         start = evaluate.measure_start(context.wanted, parts.task, parts.module)
         if _train(parts, begin, chosen=bool(asked.lr_from)):
             _measure(parts, context.wanted, start)
-        if parts.writes:  # again, now with what the measurements took
+        if parts.writes:  # again, now including the measurements
             records.write_cost(config, context, parts.meter, parts.recorder, parts.module.classes)
         _close(parts)
     elif this_rank() == 0 and (missing := folder.missing(context.wanted)):
@@ -82,14 +82,14 @@ def execute(config: RunConfig, context: RunContext) -> dict[str, Any]:
 
 
 def _open(config: RunConfig, context: RunContext) -> Parts:
-    """Makes the parts of a run, with freshly drawn or given weights.
+    """Builds the parts of a run, with initial or loaded weights.
 
     Raises:
         UserError: for data or options that cannot be used.
     """
     assemble.check_division(config, context.launch)
     torch.set_float32_matmul_precision("high" if context.accelerator == "gpu" else "highest")
-    spent = meter.meter_of(context, tells=this_rank() == 0)
+    spent = meter.meter_of(context, reads_energy=this_rank() == 0)
     module = assemble.make_data(config, context)
     evaluate.check_shots(context.wanted, config, module)
     folder = context.folder
@@ -104,7 +104,7 @@ def _open(config: RunConfig, context: RunContext) -> Parts:
 
 
 def _train(parts: Parts, begin: float, *, chosen: bool) -> bool:
-    """Trains and writes everything about the weights, last of all the result; returns False if the run diverged."""
+    """Trains and writes all files of the weights, the result last; returns False if the run diverged."""
     config, folder = parts.config, parts.context.folder
     point = checkpoints.find(folder.path, tells=parts.writes)
     finite = config.budget == "none" or _fit(parts, point)
@@ -140,7 +140,7 @@ def _train(parts: Parts, begin: float, *, chosen: bool) -> bool:
 
 
 def _fit(parts: Parts, point: Path | None) -> bool:
-    """Trains, continuing at the checkpoint `point` of a stopped run; returns False if the loss stopped being finite."""
+    """Trains, from the checkpoint `point` if the run was stopped; returns False if the loss is no longer finite."""
     try:
         parts.trainer.fit(parts.task, datamodule=parts.module, ckpt_path=point, weights_only=True)
     except DivergedError:
@@ -149,7 +149,7 @@ def _fit(parts: Parts, point: Path | None) -> bool:
 
 
 def _finish(parts: Parts, status: str, metrics: Metrics) -> None:
-    """Writes weights, curve, cost and, last, the result; then the checkpoint is no longer needed."""
+    """Writes weights, curve, cost and last the result; then removes the checkpoint."""
     folder, module, recorder = parts.context.folder, parts.module, parts.recorder
     facts: dict[str, Any] = {}
     if status == "ok" and parts.config.total_steps:
@@ -160,7 +160,7 @@ def _finish(parts: Parts, status: str, metrics: Metrics) -> None:
         "selected_step": recorder.selected_step,
         "data_sha256": module.checksum,
         "subset_sha256": module.subset_checksum,
-        "cost": {"training_flops": cost["training_flops"]},  # what is measured differs each time: see cost.json
+        "cost": {"training_flops": cost["training_flops"]},  # measured costs differ each time: see cost.json
     }
     skipped = module.skipped_report()
     if skipped:
@@ -171,7 +171,7 @@ def _finish(parts: Parts, status: str, metrics: Metrics) -> None:
 
 
 def _measure(parts: Parts, which: Sequence[Measurement], start: Mapping[str, Metrics]) -> None:
-    """Measures the weights that the task now has, and writes each measurement; all ranks together."""
+    """Measures the current weights of the task, and writes each measurement; all ranks must call it."""
     folder, config = parts.context.folder, parts.config
     given = config.weights != FRESH and (parts.loaded is None or parts.loaded.head)
     classifies = config.budget != "none" or given
@@ -186,7 +186,7 @@ def _measure_again(parts: Parts, which: Sequence[Measurement], begin: float) -> 
     """Measures the weights of a run that was trained before.
 
     Raises:
-        UserError: if its data or its weights are not those that it was trained on, or left.
+        UserError: if the data are not those that the run was trained on, or the weights are not those that it wrote.
     """
     folder = parts.context.folder
     dependencies.check_data(folder, parts.config.dataset, parts.module.checksum)
@@ -199,19 +199,19 @@ def _measure_again(parts: Parts, which: Sequence[Measurement], begin: float) -> 
 
 
 def _close(parts: Parts) -> None:
-    """Tells W&B the outcome and the cost."""
+    """Logs the outcome and the cost to W&B."""
     if not parts.writes:
         return
     folder = parts.context.folder
     cost = ledger.read_cost(folder.path) or {}
     found = folder.outcome(parts.context.wanted) or {"status": "failed", "metrics": {}}
-    told = {f"cost/{name}": value for name, value in cost.items() if value is not None}
+    costs = {f"cost/{name}": value for name, value in cost.items() if value is not None}
     metrics = {name: cell["value"] for name, cell in found["metrics"].items()}
-    parts.tracker.close(metrics | told, failed=found["status"] != "ok")
+    parts.tracker.close(metrics | costs, failed=found["status"] != "ok")
 
 
 def _give_up(folder: RunFolder) -> None:
-    """Writes the result of a run whose weights or learning rate should come from runs that diverged."""
+    """Writes the result `diverged` for a run that takes its weights or learning rate from runs that diverged."""
     if this_rank() == 0:
         folder.open()
         folder.finish("diverged", diverged_metrics(folder.config), {"why": "a run that it needs diverged"})

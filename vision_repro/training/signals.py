@@ -1,8 +1,8 @@
-"""SIGTERM and SIGUSR1, by which a person or a cluster asks a process to stop: they set a flag, and nothing else.
+"""Handles SIGTERM and SIGUSR1, with which a person or a cluster asks a process to stop: they only set a flag.
 
-What goes on looks at the flag where it can stop without a loss (`preemption`), and ends with exit code 99: stopped, to
-be continued. The default action of both signals would end a process with nothing saved, and Lightning's own handlers
-end it with code 0, which a cluster takes for done.
+A training checks the flag where it can stop without losing work (`preemption`), and ends with exit code 99: stopped, to
+be continued. By default both signals would end a process without saving, and Lightning's own handlers end it with code
+0, which a cluster takes for success.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 CODE = 99
-"""Exit code of what was stopped and is to be continued; a batch script takes it for `put me back in the queue`."""
+"""Exit code of a process that was stopped and is to be continued; a batch script then requeues its job."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 CONTINUED = (CODE, *(128 + number for number in SIGNALS))
-"""Exit codes, as a shell sees them, of what was stopped: saved, or ended by the signal while it was still starting."""
+"""Exit codes of a stopped process in a shell: it saved, or the signal ended it while it was still starting."""
 
 
 class Stopped(SystemExit):
-    """This process was asked to stop, and all that the next start needs is saved; ends it with code 99."""
+    """Ends this process with code 99: it was asked to stop and has saved everything that the next start needs."""
 
     def __init__(self) -> None:
         super().__init__(CODE)
@@ -42,7 +42,7 @@ def asked() -> bool:
 def ask() -> None:
     """Asks this process to stop, as a signal does."""
     _State.asked = True
-    # A forked child has a copy of this, and no children.
+    # A forked child has a copy of this state but no children of its own.
     if _State.then is not None and _State.owner == os.getpid():
         _State.then()
 
@@ -52,27 +52,27 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def install() -> None:
-    """Makes the signals set the flag, whatever they did before; other threads than the first have no say in it."""
+    """Makes the signals set the flag, whatever they did before; does nothing in a thread other than the main one."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, _handle)
 
 
 def ignore() -> None:
-    """Makes further signals do nothing: this process is about to save and end."""
+    """Ignores further signals: this process is about to save and end."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
 def on_ask(then: Callable[[], None] | None) -> None:
-    """Sets what else is done when a signal comes, such as telling it to child processes; None is nothing."""
+    """Sets a function that is also called when a signal comes, for example to notify child processes; None for none."""
     _State.then, _State.owner = then, os.getpid()
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Makes the signals set the flag for as long as the block lasts, and restores what they did before."""
+    """Makes the signals set the flag inside the block, and restores the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""W&B: written to, never read from, and never able to harm a run.
+"""Logs to W&B, never reads from it, and never lets it harm a run.
 
-With a key runs go online, without one offline; `WANDB_MODE` goes first. Every call is shielded: a missing package, a
-full disk or a broken server costs one line of warning and the W&B copy, and nothing else.
+With a key runs are logged online, without one offline; `WANDB_MODE` overrides this. Errors in every call are caught: a
+missing package, a full disk or a broken server costs one warning and the W&B copy, and nothing else.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def mode() -> str:
 
 
 def quiet_settings() -> Any:
-    """Returns W&B's settings for all we log: nothing printed, measured or copied beside it, and no long wait."""
+    """Returns W&B's settings: it prints nothing, records no system metrics and no code, and does not wait long."""
     import wandb
 
     return wandb.Settings(
         init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", "30")),
-        # Without it W&B would wait for days at the end of a run whose server went away.
+        # Otherwise W&B would wait for days at the end of a run if its server is gone.
         finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", "60")),
         console="off",
         silent=True,
@@ -52,7 +52,7 @@ def quiet_settings() -> Any:
 
 
 def public_address(url: object) -> str:
-    """Returns an https address without its query, where W&B puts the key of an anonymous account; else nothing."""
+    """Returns an https address without its query, which can hold the key of an anonymous account; else ""."""
     parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
         return ""
@@ -60,7 +60,7 @@ def public_address(url: object) -> str:
 
 
 class Tracker:
-    """One W&B run beside a training run, through Lightning's WandbLogger; silent on all ranks but the first."""
+    """Logs a run to W&B through Lightning's WandbLogger; only the first rank logs."""
 
     def __init__(self, config: RunConfig, context: RunContext, *, enabled: bool) -> None:
         self.logger: Any = None
@@ -75,7 +75,7 @@ class Tracker:
         in_sweep = "WANDB_SWEEP_ID" in os.environ
         logger = WandbLogger(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            # A sweep owns the id of its runs; anywhere else the run's own id makes a second start continue it.
+            # A sweep sets the id of its runs; otherwise the run's id lets a second start continue the W&B run.
             id=None if in_sweep else context.folder.id,
             resume="allow",
             name=f"{setting}, seed={config.seed}",
@@ -90,7 +90,7 @@ class Tracker:
         self.logger = logger
 
     def address(self) -> str:
-        """Returns where the run can be seen, an https address, or the empty string: offline, or on a local server."""
+        """Returns the https address of the run, or "" if it is offline or on a local server."""
         found: list[str] = []
         if self.logger is not None and mode() not in ("offline", "dryrun"):
             self._shield(lambda: found.append(public_address(self.logger.experiment.url)))
@@ -114,9 +114,9 @@ class Tracker:
         self._shield(end)
 
     def pause(self) -> None:
-        """Tells W&B that the run was stopped and goes on later, and ends this process's part of it.
+        """Marks the W&B run as stopped and to be continued, and ends it in this process.
 
-        It may take 10 s: a server that does not answer must not cost the time that a cluster leaves.
+        Waits at most 10 s: a server that does not answer must not use up the time that a cluster allows for stopping.
         """
         if self.logger is None:
             return
