@@ -64,7 +64,7 @@ def result_page(
         "provenance": flat(result.provenance),
         "settings": flat({key: value for key, value in result.config.items() if key != "preset"}),
         "outcome": _outcome(result),
-        "ledger": ledger_text.shown(result.ledger) if result.ledger else None,
+        "ledger": ledger_text.table_rows(result.ledger) if result.ledger else None,
     }
 
 
