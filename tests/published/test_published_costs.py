@@ -177,7 +177,7 @@ def test_the_exit_code_shows_an_unexplained_number(
     wrong = Table("toy", "Toy", "", (Check("layer", "parameters", "", 2, "3", EXACT, "nowhere"),))
     explained = Table("toy", "Toy", "", (Check("layer", "parameters", "", 2, "3", EXACT, "nowhere", "", "misprint"),))
     for table, code in ((wrong, 1), (explained, 0)):
-        monkeypatch.setattr(module, "makers", lambda table=table: [lambda: table])
+        monkeypatch.setattr(module, "table_builders", lambda table=table: [lambda: table])
         assert module.main([f"--out={tmp_path}"]) == code
         assert (tmp_path / "toy.md").exists()
     printed = capsys.readouterr().out
