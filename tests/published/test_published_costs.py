@@ -9,9 +9,9 @@ import torch
 
 from vision_repro import models
 from vision_repro.accounting.architectures import architectures_markdown, counted
+from vision_repro.accounting.check import EXACT, Check, Table
 from vision_repro.accounting.flops import forward_flops, training_flops
 from vision_repro.published import tables as module
-from vision_repro.published.check import EXACT, Check, Table
 from vision_repro.published.exaflops import EXPLAINED, JFT_CLASSES, JFT_IMAGES, exaflops, macs_with_classes, our_name
 from vision_repro.published.training_cost import TPU, plans
 from vision_repro.published.windows import points

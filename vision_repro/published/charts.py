@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import Table
 from vision_repro.figures.style import TEXT_WIDTH, style
-from vision_repro.published.check import Table
 from vision_repro.published.slides import slide_layers
 from vision_repro.published.windows import SIZES, Point, points
 

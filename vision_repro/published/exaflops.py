@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from vision_repro.accounting.architectures import architectures, counted
+from vision_repro.accounting.check import EXACT, Band, Check, Table
 from vision_repro.accounting.flops import FLOPS_PER_MAC, training_flops
 from vision_repro.accounting.layers import Account, Layer
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, Band, Check, Table
 
 JFT_IMAGES, JFT_CLASSES = 303_000_000, 18_291
 """ViT, section 4.1; BiT, section 3.1."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import EXACT, ROUNDING, Check, Table
 from vision_repro.accounting.layers import Account, Layer
 from vision_repro.accounting.profiler import account
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, ROUNDING, Check, Table
 
 CHANNELS, SIDE = 24, 10
 """C and H = W for which the rules are counted; the result does not depend on them."""

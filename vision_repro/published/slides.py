@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import EXACT, ROUNDING, Check, Table
 from vision_repro.accounting.layers import Account, Layer
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, ROUNDING, Check, Table
 
 UNITS = (
     "A multiply-add counts as one operation, as on the slides, and so does each element of a pooling window; 1 KB is "

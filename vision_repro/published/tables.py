@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_repro.accounting.check import Table, to_csv, to_markdown
 from vision_repro.config import UserError, describe, option, parse_single
-from vision_repro.published.check import Table, to_csv, to_markdown
 from vision_repro.store.runs import write_atomic
 
 

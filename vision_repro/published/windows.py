@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import EXACT, Check, Table
 from vision_repro.models.swin import msa_macs, wmsa_macs
-from vision_repro.published.check import EXACT, Check, Table
 
 CHANNELS, WINDOW, PATCH, STAGES = 96, 7, 4, 4
 """Swin-T."""

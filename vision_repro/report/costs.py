@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.published.check import COLUMNS, format_number
+from vision_repro.accounting.check import COLUMNS, format_number
 
 WORDS = ("inside", "explained", "outside")
 

@@ -5,8 +5,8 @@ import io
 
 import pytest
 
+from vision_repro.accounting.check import EXACT, ROUNDING, Band, Check, Table, format_number, to_csv, to_markdown
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, ROUNDING, Band, Check, Table, format_number, to_csv, to_markdown
 
 
 def check(ours: float, printed: str, band: Band, explanation: str = "") -> Check:
