@@ -76,7 +76,7 @@ def ones_inside(model: Padded, size: int) -> int:
 def test_zeros_padded_before_a_convolution_are_padding(pads: tuple[tuple[int, ...], ...]) -> None:
     model = Padded(*pads)
     layer = account(model, 8).layers[-1]
-    assert layer.inside == ones_inside(model, 8)
+    assert layer.inside_macs == ones_inside(model, 8)
     assert layer.macs == layer.output[2] * layer.output[3] * 5 * 3 * 9
     assert layer.input == (1, 3, 8, 8)
 
@@ -84,13 +84,13 @@ def test_zeros_padded_before_a_convolution_are_padding(pads: tuple[tuple[int, ..
 def test_other_values_and_crops_are_no_padding() -> None:
     for model in (Padded((1, 1, 1, 1), value=1.0), Padded((-1, -1, -1, -1))):
         layer = account(model, 8).layers[-1]
-        assert layer.inside == layer.macs
+        assert layer.inside_macs == layer.macs
 
 
 def test_channels_of_zeros_are_no_padding() -> None:
     model = nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, 0, 2), 0.0), nn.Conv2d(5, 4, 3, padding=1))
     layer = account(model, 6).layers[-1]
-    assert (layer.macs, layer.inside) == (6 * 6 * 9 * 4 * 5, 16 * 16 * 4 * 5)
+    assert (layer.macs, layer.inside_macs) == (6 * 6 * 9 * 4 * 5, 16 * 16 * 4 * 5)
 
 
 def test_same_padding_of_the_hybrids_is_padding() -> None:
@@ -98,7 +98,7 @@ def test_same_padding_of_the_hybrids_is_padding() -> None:
     layer = account(conv, 32).layers[-1]
     axis = Axis(32, 7, 2, 1, 2, 3)
     assert layer.padding == ((2, 3), (2, 3))
-    assert (layer.macs, layer.inside) == (4 * 3 * axis.all_taps**2, 4 * 3 * axis.inside_taps**2)
+    assert (layer.macs, layer.inside_macs) == (4 * 3 * axis.all_taps**2, 4 * 3 * axis.inside_taps**2)
     assert layer.kind == "conv"
 
 

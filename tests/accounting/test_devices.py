@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from vision_repro.accounting.devices import DEVICES, devices, plan_cost
+from vision_repro.accounting.devices import devices, plan_cost, read_prices
 from vision_repro.config import RunConfig, UserError
 from vision_repro.launch.estimate import estimate
+from vision_repro.papers.tables import paper_table
 
 
 def test_every_number_has_its_source() -> None:
@@ -52,7 +53,7 @@ def test_an_unknown_device() -> None:
         plan_cost(1e18, "A10", 0.4)
 
 
-HEAD = DEVICES.read_text().splitlines()[0]
+HEAD = ",".join(paper_table("devices")[0])
 
 
 @pytest.mark.parametrize(
@@ -72,13 +73,13 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "devices.csv"
     file.write_text(f"{HEAD}\nX,1e12,bf16,,a source,memory,,,\n{line}\n")
     with pytest.raises(UserError, match=r'devices.csv", line 3: expected a device'):
-        devices(file)
+        read_prices(file)
 
 
 def test_a_line_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "devices.csv"
     file.write_text(f"{HEAD}\nMine,2e12,fp32,150,my meter,verified,0.10,my bill,verified\n")
-    assert devices(file)["Mine"].price == 0.10
+    assert read_prices(file)["Mine"].price == 0.10
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
@@ -87,7 +88,7 @@ def test_no_table(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read"):
-        devices(file)
+        read_prices(file)
 
 
 def runs() -> list[RunConfig]:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from vision_repro.accounting import ledger, ledger_lines, ledger_text
-from vision_repro.accounting.devices import DEVICES, devices, matching
-from vision_repro.accounting.ledger import Entry, entries, priced, stages, upstream_flops
+from vision_repro.accounting.devices import devices, find_device
+from vision_repro.accounting.ledger import Entry, derived_costs, entries, stages, upstream_flops
 from vision_repro.accounting.ledger_lines import lines
 from vision_repro.config import RUN, Launch, RunConfig, UserError, run_id
 from vision_repro.experiment import Experiment, Plan, Preset
 from vision_repro.launch.estimate import estimate, run_flops
+from vision_repro.papers.tables import paper_table
 from vision_repro.store.runs import RunFolder
 from vision_repro.tasks.forward_flops import forward_flops
 
@@ -153,31 +154,31 @@ def test_runs_that_only_measure_neither_have_nor_hide_a_utilisation() -> None:
     ],
 )
 def test_a_device_is_found_by_the_words_of_its_name(name: str, line: str | None) -> None:
-    found = matching(name, devices())
+    found = find_device(name, devices())
     assert (found and found.name) == line
 
 
 def test_prices_of_one_s_own_go_over_the_table_and_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.csv"
-    head = DEVICES.read_text().splitlines()[0]
+    shipped, head = devices(), ",".join(paper_table("devices")[0])
     file.write_text(f"{head}\nH100,1e15,bf16,,,,2.00,my bill,verified\nXeon-8481C,1e12,fp32,,,,0.04,my bill,verified\n")
-    before = priced(cost())
+    before = derived_costs(cost())
     monkeypatch.setenv("VISION_REPRO_PRICES", str(file))
-    assert priced(cost())["dollars"] == 2.0 != before["dollars"]
-    assert priced(cost())["utilisation"] == pytest.approx(0.4 * 0.989)
+    assert derived_costs(cost())["dollars"] == 2.0 != before["dollars"]
+    assert derived_costs(cost())["utilisation"] == pytest.approx(0.4 * 0.989)
     slow = cost(device="Intel Xeon 8481C", precision="fp32", training_flops=270 * 10**12)
-    assert priced(slow) == {"utilisation": pytest.approx(0.1), "dollars": 0.04}
-    assert devices()["A100"] == devices(DEVICES)["A100"]
+    assert derived_costs(slow) == {"utilisation": pytest.approx(0.1), "dollars": 0.04}
+    assert devices()["A100"] == shipped["A100"]
     monkeypatch.setenv("VISION_REPRO_PRICES", str(tmp_path / "none.csv"))
     with pytest.raises(UserError, match=r'none.csv" cannot be read'):
-        priced(cost())
+        derived_costs(cost())
 
 
 def test_a_peak_of_another_arithmetic_and_an_unknown_device_tell_no_utilisation() -> None:
-    assert priced(cost(precision="fp32"))["utilisation"] is None
-    assert priced(cost(precision="fp32"))["dollars"] is not None
-    assert priced(cost(device="abacus")) == {"utilisation": None, "dollars": None}
-    assert priced(cost(device="NVIDIA H200"))["dollars"] is None  # the table has no price for it
+    assert derived_costs(cost(precision="fp32"))["utilisation"] is None
+    assert derived_costs(cost(precision="fp32"))["dollars"] is not None
+    assert derived_costs(cost(device="abacus")) == {"utilisation": None, "dollars": None}
+    assert derived_costs(cost(device="NVIDIA H200"))["dollars"] is None  # the table has no price for it
 
 
 # --- of a plan ---
@@ -206,7 +207,7 @@ def test_a_plan_s_ledger(tmp_path: Path) -> None:
     assert set(rows["pre-training", "vit-32x2/4", "1"].split("|")[4]) == {" "}
     assert "energy" not in text.splitlines()[2]
     assert "3 of 5 runs are older than this ledger" in text
-    assert "For vit-32x2/4 the count is 1.020 times what torch's counter finds." in text
+    assert "For vit-32x2/4 our count is 1.020 times that of torch's counter." in text
     assert 'No price for "Some CPU"' in text
     assert f"{devices()['H100'].price:g} an hour of H100" in text
     assert ledger_lines.read(out / "ledger.csv") == lines(entries(plan))
@@ -216,10 +217,10 @@ def test_a_plan_s_ledger(tmp_path: Path) -> None:
 def test_a_broken_ledger_or_cost_is_named(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "ledger.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match="is no ledger"):
+    with pytest.raises(UserError, match="is not a ledger"):
         ledger_lines.read(file)
     (tmp_path / "cost.json").write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match="is no record of a cost"):
+    with pytest.raises(UserError, match="is not a record of a cost"):
         ledger.read_cost(tmp_path)
 
 

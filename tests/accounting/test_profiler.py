@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vision_repro import models
 from vision_repro.accounting import profiler as book_module
 from vision_repro.accounting.architectures import counted
-from vision_repro.accounting.counter import Counter, blank_images, hollow_copy
+from vision_repro.accounting.counter import Counter, meta_copy, meta_images
 from vision_repro.accounting.layers import Account, Layer
 from vision_repro.accounting.operations import Operation
 from vision_repro.accounting.profiler import account
@@ -36,7 +36,7 @@ def test_convolution(groups: int) -> None:
         parameters=8 * (4 // groups) * 9 + 8,
         memory=4 * 3 * 8 * 4 * 4,
         macs=3 * 16 * 8 * (4 // groups) * 9,
-        inside=3 * 11 * 11 * 8 * (4 // groups),
+        inside_macs=3 * 11 * 11 * 8 * (4 // groups),
         kernel=(3, 3),
         stride=(2, 2),
         padding=((1, 1), (1, 1)),
@@ -70,7 +70,7 @@ def test_linear_layer_after_flattening() -> None:
 )
 def test_pooling_is_apart_from_multiply_adds(pool: nn.Module, window: int, side: int) -> None:
     found = account(pool, 8, 2)
-    assert (found.macs(), found.window, kinds(found)) == (0, 2 * 3 * side * side * window, ["pool"])
+    assert (found.macs(), found.pool_ops, kinds(found)) == (0, 2 * 3 * side * side * window, ["pool"])
 
 
 class Means(nn.Module):
@@ -86,7 +86,7 @@ class Means(nn.Module):
 
 def test_means_over_maps_and_tokens_pool() -> None:
     found = [account(Means(*args), 8) for args in (((2, 3),), ((-1, -2),), ((1, 2),), ((1,), True))]
-    assert [item.window for item in found] == [3 * 64] * 4
+    assert [item.pool_ops for item in found] == [3 * 64] * 4
     assert kinds(account(Means((1,)), 8)) == kinds(account(Means((2,), True), 8)) == []
 
 
@@ -218,10 +218,10 @@ def test_vit_h14_takes_few_operations(dispatched: list[object]) -> None:
 
 @pytest.mark.parametrize("name", ["vit-64x2/4", "resnet8", "bit-r11x0.25/2", "efficientnet-b0x0.25"])
 def test_taking_norms_for_granted_changes_nothing(name: str) -> None:
-    model, found = hollow_copy(on_meta(name, 32)).eval(), []
+    model, found = meta_copy(on_meta(name, 32)).eval(), []
     for quick in (True, False):
         seen: list[Operation] = []
         with torch.no_grad(), Counter(seen.append, quick=quick):
-            model(blank_images(2, 32))
-        found.append([item for item in seen if item.macs or item.window or item.kind == "norm"])
+            model(meta_images(2, 32))
+        found.append([item for item in seen if item.macs or item.pool_ops or item.kind == "norm"])
     assert found[0] == found[1]

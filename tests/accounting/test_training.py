@@ -23,7 +23,7 @@ def test_a_convolution_costs_twice_its_forward_pass_backwards_but_for_the_images
     first, second = account(model, 8).layers
     step = training_step(model, 8)
     assert step.macs == 2 * first.macs + 3 * second.macs
-    assert step.inside == 2 * first.inside + 3 * second.inside
+    assert step.inside_macs == 2 * first.inside_macs + 3 * second.inside_macs
 
 
 @pytest.mark.parametrize("name", ["vit-64x2/4", "bit-r11x0.25/2", "resnet8", "swin-32x2.2/2", "vgg11x0.125-bn"])
@@ -45,7 +45,7 @@ def test_what_is_kept_of_a_small_network() -> None:
     """Images, the map before pooling, indices of pooling at 8 bytes, and the input of the linear layer."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 2))
     images, maps, pooled = 2 * 3 * 64, 2 * 4 * 64, 2 * 4 * 16
-    assert training_step(model, 8, 2).kept == 4 * (images + maps + pooled) + 8 * pooled
+    assert training_step(model, 8, 2).saved_bytes == 4 * (images + maps + pooled) + 8 * pooled
 
 
 def kept_on_the_cpu(model: nn.Module, images: Tensor) -> int:
@@ -75,15 +75,15 @@ def test_kept_bytes_are_those_of_a_real_step(name: str) -> None:
     real = kept_on_the_cpu(model, torch.randn(2, 3, 32, 32))
     # Flattening a map that lies channels last copies it, which the meta device does not see.
     tolerance = 4 * 2 * 128 * 2 if name.startswith("googlenet") else 0
-    assert abs(training_step(model, 32, 2).kept - real) <= tolerance
+    assert abs(training_step(model, 32, 2).saved_bytes - real) <= tolerance
 
 
 def test_softmax_matrices_are_told_apart() -> None:
     model = on_meta("vit-64x2/4", 32)
     step = training_step(model, 32, 2)
     (heads,) = {layer.heads for layer in account(model, 32).layers if layer.kind == "attention"}
-    assert step.softmax == 2 * (4 * 2 * heads * 65 * 65)
-    assert training_step(on_meta("resnet8", 32), 32).softmax == 0
+    assert step.softmax_bytes == 2 * (4 * 2 * heads * 65 * 65)
+    assert training_step(on_meta("resnet8", 32), 32).softmax_bytes == 0
 
 
 def test_auxiliary_classifiers_take_part() -> None:
@@ -98,4 +98,4 @@ def test_a_single_image_has_a_step_too(make: Callable[[], nn.Module]) -> None:
     """BatchNorm in training refuses one value a channel."""
     step = training_step(make(), 4)
     assert step.batch == 1
-    assert step.kept > 0
+    assert step.saved_bytes > 0

@@ -157,7 +157,7 @@ def test_a_stack_keeps_the_variance_at_first(stack: str) -> None:
 @pytest.mark.parametrize(("side", "pixels"), [(3, 8), (5, 8), (7, 8), (7, 16), (5, 4), (7, 4), (7, 2), (1, 3)])
 def test_the_share_of_taps_on_the_map_is_the_accountants(side: int, pixels: int) -> None:
     layer = stage(counted(f"kernels-{side}-c4", pixels), 1)[0]
-    assert inside(side, pixels) == pytest.approx(layer.inside / layer.macs, rel=1e-12)
+    assert inside(side, pixels) == pytest.approx(layer.inside_macs / layer.macs, rel=1e-12)
 
 
 def test_the_names() -> None:

@@ -120,7 +120,7 @@ def test_the_best_numbers_of_table_2_have_larger_images() -> None:
         rule = h.vit_fine_tuning("imagenet", model=model, best=True)
         assert (rule.crop, rule.resize, rule.averaging) == (side, None, 0.9999)
     for dataset, model in (("imagenet", "vit-b/16"), ("cifar10", "vit-l/16")):
-        with pytest.raises(UserError, match="leave out best"):
+        with pytest.raises(UserError, match="leave best out"):
             h.vit_fine_tuning(dataset, model=model, best=True)
 
 
@@ -192,10 +192,10 @@ def test_schedules_equal_their_formulas() -> None:
         (lambda: h.bit_hyper_rule(10, 32, 32, variant="code"), 'variant "code" is unknown'),
         (lambda: h.vit_fine_tuning("cifar-10"), 'is no data set .*Did you mean "cifar10"'),
         (lambda: h.vit_fine_tuning("digits"), "expected one of imagenet, cifar10, cifar100, pets, flowers, vtab"),
-        (lambda: h.vit_pretraining("vit-h/14", "imagenet"), "is no model that Table 3 trains on imagenet.*ViT-L/16"),
+        (lambda: h.vit_pretraining("vit-h/14", "imagenet"), "is not a model that Table 3 trains on imagenet.*ViT-L/16"),
         (lambda: h.vit_pretraining("vit-l/16", "jft300m"), "for 7 or 14 epochs, not None"),
         (lambda: h.vit_pretraining("vit-b/16", "imagenet", epochs=90), "for 300 epochs, not 90"),
-        (lambda: h.bit_pretraining("cifar10"), "is no data set of BiT's pre-training"),
+        (lambda: h.bit_pretraining("cifar10"), "is not a data set of BiT's pre-training"),
     ],
 )
 def test_what_no_paper_says_is_refused(call: object, says: str) -> None:

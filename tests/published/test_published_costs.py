@@ -9,9 +9,9 @@ import torch
 
 from vision_repro import models
 from vision_repro.accounting.architectures import architectures_markdown, counted
+from vision_repro.accounting.check import EXACT, Check, Table
 from vision_repro.accounting.flops import forward_flops, training_flops
 from vision_repro.published import tables as module
-from vision_repro.published.check import EXACT, Check, Table
 from vision_repro.published.exaflops import EXPLAINED, JFT_CLASSES, JFT_IMAGES, exaflops, macs_with_classes, our_name
 from vision_repro.published.training_cost import TPU, plans
 from vision_repro.published.windows import points
@@ -177,7 +177,7 @@ def test_the_exit_code_shows_an_unexplained_number(
     wrong = Table("toy", "Toy", "", (Check("layer", "parameters", "", 2, "3", EXACT, "nowhere"),))
     explained = Table("toy", "Toy", "", (Check("layer", "parameters", "", 2, "3", EXACT, "nowhere", "", "misprint"),))
     for table, code in ((wrong, 1), (explained, 0)):
-        monkeypatch.setattr(module, "makers", lambda table=table: [lambda: table])
+        monkeypatch.setattr(module, "table_builders", lambda table=table: [lambda: table])
         assert module.main([f"--out={tmp_path}"]) == code
         assert (tmp_path / "toy.md").exists()
     printed = capsys.readouterr().out

@@ -342,7 +342,7 @@ def test_settings_without_a_number_are_shown_as_dots(copied: Path, tmp_path: Pat
 
 
 def test_costs_have_a_page_where_they_were_written(tmp_path: Path) -> None:
-    from vision_repro.published.check import COLUMNS
+    from vision_repro.accounting.check import COLUMNS
 
     tables = tmp_path / "outputs" / "tables"
     tables.mkdir(parents=True)

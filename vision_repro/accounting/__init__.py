@@ -1,1 +1,1 @@
-"""What a model costs: parameters, memory, multiply-adds or FLOPs (a multiply-add is 2), hours, money and energy."""
+"""Costs of a model: parameters, memory, multiply-adds or FLOPs (a multiply-add is 2 FLOPs), hours, money, energy."""

@@ -1,4 +1,4 @@
-"""All published architectures of this repository, counted: what `architectures.md` and the README show."""
+"""Counts all published architectures of this repository, for `architectures.md` and the README."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_repro.models.published import Published
 
 @cache
 def counted(name: str, image_size: int, classes: int = 1000) -> Account:
-    """Returns the account of an architecture, built on the meta device; each is counted once a process."""
+    """Returns the account of an architecture, built on the meta device; a process counts each one once."""
     import torch
 
     from vision_repro import models
@@ -28,7 +28,7 @@ def published_size(name: str) -> int:
     """Returns the first image size [pixels] that a source gives for an architecture.
 
     Raises:
-        UserError: if none does.
+        UserError: if no source gives one.
     """
     from vision_repro import models
 
@@ -44,7 +44,7 @@ def published_size(name: str) -> int:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One published size beside its count: parameters, and multiply-adds of a forward pass over all taps."""
+    """A published size and our count of it: parameters, and multiply-adds of a forward pass over all taps."""
 
     published: Published
     parameters: int
@@ -57,8 +57,8 @@ def architectures() -> list[Architecture]:
 
     found = []
     for item in models.published():
-        book = counted(item.name, item.image_size)
-        found.append(Architecture(item, book.parameters, book.macs()))
+        account = counted(item.name, item.image_size)
+        found.append(Architecture(item, account.parameters, account.macs()))
     return found
 
 
@@ -70,10 +70,9 @@ def architectures_markdown(found: Sequence[Architecture] | None = None) -> str:
     ]
     for item in architectures() if found is None else found:
         entry = item.published
-        printed = "" if entry.gmacs is None else f"{entry.gmacs}"
+        printed, gmacs = "" if entry.gmacs is None else f"{entry.gmacs}", format_gmacs(item.macs / 1e9)
         lines.append(
-            f"| `{entry.name}` | {entry.image_size} | {item.parameters:,} | {short(item.macs / 1e9)} | {printed} "
-            f"| {entry.source} |"
+            f"| `{entry.name}` | {entry.image_size} | {item.parameters:,} | {gmacs} | {printed} | {entry.source} |"
         )
     lines.append(
         "\nParameters and multiply-adds (a multiply-add is 1 MAC, or 2 FLOPs; all taps of convolutions) are counted by "
@@ -82,6 +81,6 @@ def architectures_markdown(found: Sequence[Architecture] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def short(gmacs: float) -> str:
-    """Returns GMACs with three decimals, or three digits where that would show fewer."""
+def format_gmacs(gmacs: float) -> str:
+    """Returns GMACs with three decimals; below 0.1 with three significant digits."""
     return f"{gmacs:.3f}" if gmacs >= 0.1 else f"{gmacs:.3g}"

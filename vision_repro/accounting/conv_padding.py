@@ -1,7 +1,8 @@
-"""Which taps of a convolution fall inside the map.
+"""Counts the taps of a convolution: all of them, or only those that fall inside the map.
 
-A convolution over a padded map also multiplies the zeros at its border. One reading of its cost counts every tap, the
-other only those on a pixel of the map; the exaFLOPs of ViT's Table 6 are of the second kind (see `papers.py`).
+A tap is one weight of the kernel at one output pixel. A convolution over a padded map also multiplies the zeros at its
+border. One convention counts every tap, the other counts only the taps on a pixel of the map. The exaFLOPs of ViT's
+Table 6 follow the second one (`published/exaflops.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Border = tuple[tuple[int, int], ...]
 
 
 class Axis(NamedTuple):
-    """One axis of a convolution: sizes and zeros [pixels], the zeros of an explicit padding before it included."""
+    """One axis of a convolution: sizes and zeros [pixels]; an explicit padding before the layer counts as its own."""
 
     size: int
     kernel: int
@@ -30,16 +31,16 @@ class Axis(NamedTuple):
 
     @property
     def all_taps(self) -> int:
-        """Number of pairs of an output pixel and a tap."""
+        """Number of (output pixel, tap) pairs."""
         return self.positions * self.kernel
 
     @property
     def inside_taps(self) -> int:
-        """Number of those pairs whose tap is on a pixel of the map and not on a zero of its border."""
+        """Number of (output pixel, tap) pairs whose tap falls on a pixel of the map, not on a zero of its border."""
         total = 0
         for tap in range(self.kernel):
             shift = tap * self.dilation - self.low
-            first = max(0, -(shift // self.stride))  # the first output whose tap is at pixel 0 or beyond
+            first = max(0, -(shift // self.stride))  # the first output whose tap is at pixel 0 or later
             last = min(self.positions - 1, (self.size - 1 - shift) // self.stride)
             total += max(0, last - first + 1)
         return total

@@ -1,4 +1,4 @@
-"""Counts operations while a model runs on the meta device, where shapes exist and numbers do not."""
+"""Counts operations while a model runs on the meta device, which computes shapes and no values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _SOFTMAX = {aten._softmax, aten._safe_softmax}
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
-    """Hands every operation that costs something to `record`, inside the `with` block.
+    """Passes every operation that has a cost to `record`, inside the `with` block.
 
-    `border` remembers which tensors end in zeros of an explicit padding, so that "same" padding by `F.pad` counts as
-    padding; `softmax` holds the storages of attention's softmax matrices, by address. `quick` is for forward passes on
-    the meta device: it takes the outputs of norms for granted, where torch goes through some twenty operations each,
-    and saves a third of the time.
+    `border` keeps the tensors that an explicit padding has surrounded with zeros, so that "same" padding by `F.pad`
+    counts as padding. `softmax` keeps the softmax matrices of attention, by the key of their storage. `quick` is for
+    forward passes on the meta device: it does not run the norms.
     """
+
+    # `quick` saves a third of the time: on the meta device torch splits each norm into some twenty operations.
 
     def __init__(self, record: Callable[[Operation], None], *, quick: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -54,7 +55,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         return out
 
     def _remember(self, args: tuple[Any, ...], out: Tensor) -> None:
-        """Keeps the zeros around a padded map; the tensor is kept too, so that no other one takes its address."""
+        """Keeps the number of zeros around a padded map."""
         source, pads = args[0], args[1]
         if source.ndim < 3 or (len(args) > 2 and args[2] != 0):
             return
@@ -64,6 +65,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         before = self._border_of(source) or ((0, 0),) * axes
         total = tuple((low + a, high + b) for (low, high), (a, b) in zip(found, before, strict=True))
         if min(min(pair) for pair in total) >= 0:  # a negative padding crops
+            # The tensor is kept alive too, so that no other one gets its address.
             self.border[storage_key(out)] = (out, total)
 
     def _border_of(self, tensor: Tensor) -> Border:
@@ -72,30 +74,28 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
 
 
 def _blank_norm(source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns what every norm returns: a tensor like its input, and statistics that only a backward pass would see."""
+    """Returns outputs of a norm without computing it: a tensor like `source`, and two empty tensors of statistics."""
     return torch.empty_like(source), source.new_empty(0), source.new_empty(0)
 
 
 def storage_key(tensor: Tensor) -> int:
-    """Returns what two tensors share if and only if they are views of the same memory, as long as both are alive."""
+    """Returns a key of the tensor's memory: two living tensors share it exactly if they share their storage."""
     return int(tensor.untyped_storage()._cdata)
 
 
-def hollow_copy(model: nn.Module) -> nn.Module:
-    """Returns a copy of the model on the meta device with explicit attention; it never holds the weights twice.
-
-    Explicit, since a counter may miss fused kernels, which ones depending on torch's version and the device.
-    """
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Returns a copy of the model on the meta device, with explicit attention; no weight is copied."""
     memo: dict[int, object] = {}
     for item in model.parameters():
         memo[id(item)] = nn.Parameter(item.detach().to("meta"), requires_grad=item.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = buffer.to("meta")
-    hollow = copy.deepcopy(model, memo)
-    use_explicit_attention(hollow, True)
-    return hollow
+    meta_model = copy.deepcopy(model, memo)
+    # A counter may miss fused attention kernels; which ones depends on torch's version and the device.
+    use_explicit_attention(meta_model, True)
+    return meta_model
 
 
-def blank_images(images: int, image_size: int) -> Tensor:
-    """Returns images `[images, 3, image_size, image_size]` without content."""
+def meta_images(images: int, image_size: int) -> Tensor:
+    """Returns images `[images, 3, image_size, image_size]` on the meta device, without values."""
     return torch.empty(images, 3, image_size, image_size, device="meta")

@@ -1,7 +1,7 @@
-"""Energy that the device itself tells [J]: NVML for NVIDIA GPUs, RAPL for processors; None where nothing tells it.
+"""Energy counters of devices [J]: NVML for NVIDIA GPUs, RAPL for processors; None where there is no counter.
 
-Neither is the whole machine: NVML is the board of a GPU, RAPL the processor packages without memory and power supply.
-Both count everything that runs on the device in that time, also for another process.
+Neither counts the whole machine: NVML counts the board of a GPU, RAPL the processor packages without memory and power
+supply. Both also count the work of other processes on the device.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any, Protocol
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux has RAPL's counters; since 2020 only root may read them on most systems."""
+"""Folder of RAPL's counters on Linux; since 2020 most systems let only root read them."""
 
 
 class Counter(Protocol):
-    """Something that tells how much energy was used since it was made."""
+    """A counter of the energy used since its construction."""
 
     name: str
 
     def joules(self) -> float | None:
-        """Returns the energy since this counter was made [J], or None if it cannot be read any more."""
+        """Returns the energy since construction [J], or None if the counter cannot be read any more."""
 
 
 class Rapl:
-    """The packages of a CPU, of whose energy a run is charged `share` in (0, 1].
+    """The packages of a CPU; a run is charged the fraction `share` in (0, 1] of their energy.
 
-    Each counter starts again at 0 above its own range, after some minutes of full load on large processors; so it must
-    be read at least once in that time, which `joules` does.
+    Each counter wraps to 0 above its own range, after some minutes of full load on a large processor. Call `joules` at
+    least once in that time, or a wrap is missed.
     """
 
     name = "RAPL"
@@ -38,8 +38,8 @@ class Rapl:
         """Takes the folder of the counters.
 
         Raises:
-            OSError: if there is none, or it cannot be read.
-            ValueError: if one holds no number.
+            OSError: if there is no counter, or it cannot be read.
+            ValueError: if a counter does not hold a number.
         """
         self.share, self.microjoules = share, 0
         self.zones = {zone: _number(zone / "max_energy_range_uj") for zone in _packages(root)}
@@ -48,13 +48,13 @@ class Rapl:
         self.last = {zone: _number(zone / "energy_uj") for zone in self.zones}
 
     def joules(self) -> float | None:
-        """Returns the energy since this counter was made [J], or None if it cannot be read any more."""
+        """Returns the energy since construction [J], or None if the counter cannot be read any more."""
         try:
             now = {zone: _number(zone / "energy_uj") for zone in self.zones}
         except (OSError, ValueError):
             return None
         for zone, value in now.items():
-            # The counter shows 0 to its range, which is one value more.
+            # A counter with range R takes the R + 1 values 0 to R.
             used = value - self.last[zone]
             self.microjoules += used if used >= 0 else used + self.zones[zone] + 1
         self.last = now
@@ -62,7 +62,7 @@ class Rapl:
 
 
 def _packages(root: Path) -> list[Path]:
-    """Returns the zones of whole packages: a package's parts are in it, and `psys` contains the packages."""
+    """Returns the zones of whole packages; the zones of their parts, and `psys`, would count energy twice."""
     return [file.parent for file in sorted(root.glob("*/name")) if file.read_text().strip().startswith("package")]
 
 
@@ -71,12 +71,12 @@ def _number(file: Path) -> int:
 
 
 class Nvml:
-    """NVIDIA GPUs, by the energy counter that each has since Volta; `library` is NVML as ctypes loads it."""
+    """NVIDIA GPUs, by the energy counter that each GPU has since Volta; `library` is NVML, loaded by ctypes."""
 
     name = "NVML"
 
     def __init__(self, uuids: Sequence[str], library: Any = None) -> None:
-        """Takes the UUIDs of the GPUs, as `GPU-...`: NVML numbers them otherwise than CUDA does.
+        """Takes the UUIDs of the GPUs, as `GPU-...`; their numbers differ between NVML and CUDA.
 
         Raises:
             OSError: if NVML is missing, does not know a GPU, or has no energy counter for it.
@@ -96,7 +96,7 @@ class Nvml:
         return total
 
     def joules(self) -> float | None:
-        """Returns the energy since this counter was made [J], or None if it cannot be read any more."""
+        """Returns the energy since construction [J], or None if the counter cannot be read any more."""
         try:
             return (self._millijoules() - self.start) / 1e3
         except OSError:
@@ -109,10 +109,10 @@ def _succeed(code: int) -> None:
 
 
 def counter(accelerator: str, devices: int) -> Counter | None:
-    """Returns the energy counter for a run on `devices` devices of this machine, or None where nothing tells it.
+    """Returns the energy counter for a run on `devices` devices of this machine, or None if there is none.
 
-    On GPUs they are the first `devices` that this process sees. On a CPU a run is charged the share of the cores that
-    its threads take, since its neighbours run on the same package.
+    On GPUs it counts the first `devices` GPUs that this process sees. On a CPU it charges the run the fraction of the
+    cores that its threads use, since other runs share the package.
     """
     import torch
 

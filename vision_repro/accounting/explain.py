@@ -1,7 +1,7 @@
-"""One architecture's layer table in the terminal: `python -m vision_repro.accounting.explain --model=vit-b/16`.
+"""Prints the layer table of an architecture: `python -m vision_repro.accounting.explain --model=vit-b/16`.
 
 Columns as on the lecture slides: layer, input, filters, kernel, stride, padding, output, memory (1 KB = 1024 bytes, 4
-bytes an element), parameters, operations; tokens and heads where there are any.
+bytes an element), parameters, operations; tokens and heads if there are any.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vision_repro.accounting.folding import Row, fold
-from vision_repro.accounting.layer_table import Reading, table
+from vision_repro.accounting.layer_table import TableFormat, table
 from vision_repro.accounting.layers import Account
 from vision_repro.config import UserError, check_choices, describe, option, parse_single
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What to explain, and how to count it."""
+    """The architecture to explain, and how to count its operations."""
 
     model: str = option("", "architecture, such as vit-b/16 or alexnet")
     image_size: int | None = option(None, "height and width [pixels]; None is the published one")
@@ -34,7 +34,7 @@ class Options:
     fold: bool = option(True, "fold equal blocks into one")
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be counted.
+        """Checks the options.
 
         Raises:
             UserError: naming the option and what was expected.
@@ -45,19 +45,19 @@ class Options:
         if self.mac and self.flop:
             raise UserError("--mac and --flop are two units: give one of them.")
         if self.batch < 1:
-            raise UserError(f"--batch={self.batch} is too small: expected at least 1.")
+            raise UserError(f"--batch={self.batch} is too small: expected at least 1 image.")
 
     @property
-    def reading(self) -> Reading:
-        """How operations are counted and shown."""
-        return Reading(self.batch, self.taps, *(("FLOP", 2) if self.flop else ("MAC", 1)))
+    def table_format(self) -> TableFormat:
+        """How operations are counted and printed."""
+        return TableFormat(self.batch, self.taps, *(("FLOP", 2) if self.flop else ("MAC", 1)))
 
 
 def explain(options: Options) -> str:
     """Returns the table of an architecture with its totals.
 
     Raises:
-        UserError: if the architecture or the image size cannot be.
+        UserError: if the architecture is unknown, or does not take the image size.
     """
     import torch
 
@@ -82,35 +82,35 @@ def explain(options: Options) -> str:
         [
             head,
             "",
-            *table(rows, options.reading),
+            *table(rows, options.table_format),
             "",
             *folded,
-            *totals(found, step, options.reading, f"{count}; {taps}"),
+            *totals(found, step, options.table_format, f"{count}; {taps}"),
         ]
     )
 
 
-def totals(found: Account, step: Step, reading: Reading, words: str) -> list[str]:
+def totals(found: Account, step: Step, table_format: TableFormat, words: str) -> list[str]:
     """Returns the lines under the table: parameters, operations, memory."""
-    forward = found.macs(reading.taps)
-    counted = step.macs if reading.taps == "all" else step.inside
-    pooling = f"; pooling {found.window / 1e6:,.2f} Mop apart" if found.window else ""
-    softmax = f", {_memory(step.softmax)} of it softmax matrices, which fused attention does not keep"
+    forward = found.macs(table_format.taps)
+    counted = step.macs if table_format.taps == "all" else step.inside_macs
+    pooling = f"; pooling {found.pool_ops / 1e6:,.2f} Mop apart" if found.pool_ops else ""
+    softmax = f", {_memory(step.softmax_bytes)} of it softmax matrices, which fused attention does not save"
     return [
         f"parameters   {found.parameters:,}",
-        f"forward      {_amount(forward, reading)} ({words}){pooling}",
-        f"training     {_amount(3 * forward, reading)} by definition, 3 x forward (ViT, Table 6); counted "
-        f"{_amount(counted, reading)}, {counted / forward:.3f} x forward",
+        f"forward      {_amount(forward, table_format)} ({words}){pooling}",
+        f"training     {_amount(3 * forward, table_format)} by definition, 3 x forward (ViT, Table 6); counted "
+        f"{_amount(counted, table_format)}, {counted / forward:.3f} x forward",
         f"memory       {_memory(found.memory)}, the outputs of the layers above (4 bytes an element, 1 MB = 1024 KB)",
-        f"kept         {_memory(step.kept)} from the forward to the backward pass of a training step, single precision"
-        f"{softmax if step.softmax else ''}",
+        f"saved        {_memory(step.saved_bytes)} from forward to backward pass of a training step, single precision"
+        f"{softmax if step.softmax_bytes else ''}",
     ]
 
 
-def _amount(macs: int, reading: Reading) -> str:
-    """Returns multiply-adds in the chosen unit, in millions where that is less than a tenth of a billion."""
-    value = reading.factor * macs
-    return f"{value / 1e9:,.3f} G{reading.unit}" if value >= 1e8 else f"{value / 1e6:,.3f} M{reading.unit}"
+def _amount(macs: int, table_format: TableFormat) -> str:
+    """Returns multiply-adds in the chosen unit: in billions, or below 0.1 billion in millions."""
+    value = table_format.factor * macs
+    return f"{value / 1e9:,.3f} G{table_format.unit}" if value >= 1e8 else f"{value / 1e6:,.3f} M{table_format.unit}"
 
 
 def _memory(size: int) -> str:
@@ -118,7 +118,7 @@ def _memory(size: int) -> str:
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
-    """Prints the table that the command line asks for; returns the exit code (0 done, 2 bad input)."""
+    """Prints the table of the architecture on the command line; returns the exit code (0 done, 2 bad input)."""
     arguments = list(sys.argv[1:] if tokens is None else tokens)
     if "--help" in arguments or "-h" in arguments:
         print(f"{__doc__}\n{describe(Options)}")

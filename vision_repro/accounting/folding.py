@@ -10,7 +10,7 @@ from vision_repro.accounting.layers import Layer
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, and how many equal ones it stands for; the name of the layer shows where they are."""
+    """One line of a table: a layer, and the number of equal layers it represents; its name holds their range."""
 
     layer: Layer
     times: int = 1
@@ -19,7 +19,7 @@ class Row:
 def fold(layers: Sequence[Layer]) -> list[Row]:
     """Returns the layers with runs of equal blocks folded: 12 equal blocks of 7 layers become 7 rows of `times=12`.
 
-    Folded are blocks whose names differ in one number only, as `blocks.0.*` to `blocks.11.*`.
+    Blocks are folded if their names differ in one number only, such as `blocks.0.*` to `blocks.11.*`.
     """
     keys = [replace(layer, name="") for layer in layers]
     names = [layer.name.split(".") for layer in layers]
@@ -36,7 +36,7 @@ def fold(layers: Sequence[Layer]) -> list[Row]:
 
 
 def _best_run(keys: Sequence[Layer], names: Sequence[list[str]], place: int) -> tuple[int, int]:
-    """Returns period and repetitions of the run at `place` that folds away most layers; the shorter period wins."""
+    """Returns period and repetitions of the run at `place` that folds the most layers; of equal ones the shortest."""
     best = (1, 1)
     for period in range(1, (len(keys) - place) // 2 + 1):
         here, times = slice(place, place + period), 1
@@ -51,7 +51,7 @@ def _best_run(keys: Sequence[Layer], names: Sequence[list[str]], place: int) -> 
 
 
 def _same_block(first: Sequence[list[str]], other: Sequence[list[str]]) -> bool:
-    """Returns whether two lists of names differ in one number, the same in all of them."""
+    """Returns whether two lists of names differ in exactly one number, and in the same one for all names."""
     changes = set()
     for one, two in zip(first, other, strict=True):
         if len(one) != len(two):

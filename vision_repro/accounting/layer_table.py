@@ -1,4 +1,4 @@
-"""Layers as a table in the terminal, with the columns of the lecture slides. No torch here."""
+"""Formats layers as a text table with the columns of the lecture slides. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vision_repro.accounting.folding import Row
 from vision_repro.accounting.layers import Layer
 
 
-class Reading(NamedTuple):
-    """How operations are counted and shown: images, taps (`all` or `inside`), unit, and units a multiply-add."""
+class TableFormat(NamedTuple):
+    """How operations are counted and printed: images, taps (`all` or `inside`), unit, and units per multiply-add."""
 
     batch: int
     taps: str
@@ -28,13 +28,13 @@ def _sides(values: Sequence[int]) -> str:
 
 
 def _padding(layer: Layer) -> str:
-    """`2` where all four sides are equal, else `2+3` for both sides of an axis."""
+    """Returns `2` if all four sides are equal, else `2+3` for both sides of an axis."""
     axes = [str(low) if low == high else f"{low}+{high}" for low, high in layer.padding]
     return axes[0] if len(set(axes)) == 1 else "x".join(axes)
 
 
 def _tokens(layer: Layer, batch: int) -> int:
-    """Tokens of an image (or of a window, in windowed attention); 0 where there are none."""
+    """Returns the tokens of an image (of a window, in windowed attention); 0 if the layer has none."""
     if layer.kind == "linear":
         count = layer.input[0] // batch
         return count if count > 1 else 0
@@ -42,7 +42,7 @@ def _tokens(layer: Layer, batch: int) -> int:
 
 
 def _width(shape: Sequence[int], layer: Layer) -> str:
-    """Channels of a map `[B, C, H, W]`, or features of tokens and vectors; all heads of an attention layer together."""
+    """Returns the channels of a map `[B, C, H, W]`, or the features of tokens, over all heads of attention."""
     if not shape:
         return ""
     if layer.kind == "attention":
@@ -60,13 +60,13 @@ def _label(layer: Layer, batch: int) -> str:
     return f"{name}, {windows} windows" if windows > 1 else name
 
 
-def columns(reading: Reading) -> list[Column]:
-    """Returns the columns of the table, each with how it shows a layer."""
-    batch = reading.batch
+def columns(table_format: TableFormat) -> list[Column]:
+    """Returns the columns of the table: a heading, and a function from a layer to its cell."""
+    batch = table_format.batch
 
     def operations(layer: Layer) -> str:
-        count = layer.macs if reading.taps == "all" else layer.inside
-        return f"{reading.factor * count / 1e6:,.2f}" if count else ""
+        count = layer.macs if table_format.taps == "all" else layer.inside_macs
+        return f"{table_format.factor * count / 1e6:,.2f}" if count else ""
 
     return [
         ("C in", lambda layer: _width(layer.input, layer)),
@@ -82,18 +82,18 @@ def columns(reading: Reading) -> list[Column]:
         ("H/W", lambda layer: _map(layer.output)),
         ("KB", lambda layer: f"{layer.memory / 1024:,.1f}" if layer.memory else ""),
         ("params k", lambda layer: f"{layer.parameters / 1e3:,.1f}" if layer.parameters else ""),
-        (f"M{reading.unit}", operations),
-        ("pool Mop", lambda layer: f"{layer.window / 1e6:,.2f}" if layer.window else ""),
+        (f"M{table_format.unit}", operations),
+        ("pool Mop", lambda layer: f"{layer.pool_ops / 1e6:,.2f}" if layer.pool_ops else ""),
     ]
 
 
-def table(rows: Sequence[Row], reading: Reading) -> list[str]:
-    """Returns the lines of the table, columns without content left out."""
+def table(rows: Sequence[Row], table_format: TableFormat) -> list[str]:
+    """Returns the lines of the table, without empty columns."""
     shown: list[tuple[str, list[str]]] = [
-        ("layer", [_label(row.layer, reading.batch) for row in rows]),
+        ("layer", [_label(row.layer, table_format.batch) for row in rows]),
         ("", [f"x{row.times}" if row.times > 1 else "" for row in rows]),
     ]
-    for name, show in columns(reading):
+    for name, show in columns(table_format):
         shown.append((name, [show(row.layer) for row in rows]))
     kept = [[name, *cells] for name, cells in shown if any(cells)]
     widths = [max(map(len, column)) for column in kept]

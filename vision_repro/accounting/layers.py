@@ -1,8 +1,9 @@
-"""What an account of a model is made of: its layers, with shapes, parameters, memory and multiply-adds. No torch here.
+"""The account of a model: its layers, with shapes, parameters, memory and multiply-adds. Imports no torch.
 
-A layer is one call of a module that computes (or one functional operation between such calls). Memory is its output at
-4 bytes an element, as on the lecture slides; listed are convolutions, linear layers, attention's products, norms,
-pooling and flattening, so activations (taken to be in place), additions and reshapes are not in it.
+A layer is one call of a module that computes something, or one functional operation between such calls. Its memory is
+its output at 4 bytes an element, as on the lecture slides. The account lists convolutions, linear layers, attention
+products, norms, pooling and flattening. It does not list activations (assumed to work in place), additions and
+reshapes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ BYTES = 4
 class Layer:
     """One layer: module path, kind (`conv`, `linear`, `attention`, `norm`, `pool`, `flatten`, `parameters`), cost.
 
-    `parameters` are those of its module alone, counted where it runs first; `macs` count all taps, `inside` those
-    inside the map; `window` are pooling's operations; `heads` is 0 but for attention.
+    `parameters` belong to the module itself, without its submodules, and are counted at its first call. `macs` count
+    all taps, `inside_macs` only the taps inside the map. `pool_ops` are the operations of pooling. `heads` is 0 except
+    for attention.
     """
 
     name: str
@@ -30,8 +32,8 @@ class Layer:
     parameters: int = 0
     memory: int = 0
     macs: int = 0
-    inside: int = 0
-    window: int = 0
+    inside_macs: int = 0
+    pool_ops: int = 0
     kernel: Shape = ()
     stride: Shape = ()
     padding: Border = ()
@@ -49,19 +51,19 @@ class Account:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, of modules that do not run in eval mode too."""
+        """Number of parameters, including those of modules that do not run in eval mode."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def memory(self) -> int:
-        """Outputs of all layers [bytes]."""
+        """Memory of the outputs of all layers [bytes]."""
         return sum(layer.memory for layer in self.layers)
 
     @property
-    def window(self) -> int:
-        """Pooling's operations, one a window element."""
-        return sum(layer.window for layer in self.layers)
+    def pool_ops(self) -> int:
+        """Operations of pooling, one for each element of a window."""
+        return sum(layer.pool_ops for layer in self.layers)
 
     def macs(self, taps: str = "all") -> int:
         """Returns the multiply-adds of the forward pass over `all` taps, or over those `inside` the map."""
-        return sum(layer.macs if taps == "all" else layer.inside for layer in self.layers)
+        return sum(layer.macs if taps == "all" else layer.inside_macs for layer in self.layers)

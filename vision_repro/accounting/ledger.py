@@ -1,7 +1,7 @@
-"""What each run of an experiment took: its stage, and the `cost.json` of its folder. Imports no torch.
+"""The cost of each run of an experiment: its stage, and the `cost.json` of its folder. Imports no torch.
 
-Money and utilisation follow from that and from the table of devices as it is when the ledger is written (see
-`devices.py`). What is not known is None, never 0.
+Money and utilisation are computed from `cost.json` and from the table of devices (`devices.py`) each time the ledger is
+written. An unknown number is None, never 0.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from vision_repro.accounting.devices import Device, devices, matching
+from vision_repro.accounting.devices import Device, devices, find_device
 from vision_repro.config import RunConfig, UserError, run_id
 from vision_repro.store.runs import RunFolder
 
 COST_NAME = "cost.json"
 STAGES = ("pre-training", "search", "fine-tuning", "training", "measuring")
-"""Runs that others start from; of which a learning rate is chosen; from given weights; from scratch; of given weights
-that are only measured."""
+"""In this order: runs whose weights other runs start from; runs among which a learning rate is chosen; training from
+given weights; training from scratch; given weights that are only measured."""
 
 
 class Planned(Protocol):
-    """What a ledger needs of an experiment's `Plan`; not that class, so that reports need none of what it needs."""
+    """The part of an experiment's `Plan` that a ledger needs; a protocol, so that reports do not import that class."""
 
     @property
     def all(self) -> tuple[RunConfig, ...]:
-        """The runs of the table and those upstream of them."""
+        """The runs of the table and the runs that they start from."""
 
     def folder(self, config: RunConfig) -> RunFolder:
         """Returns the folder of a run."""
@@ -35,7 +35,7 @@ class Planned(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished run: its id, its stage, its model, and what `cost.json` says; None where there is none."""
+    """One finished run: its id, its stage, its model, and the content of `cost.json`, or None without that file."""
 
     run: str
     stage: str
@@ -65,7 +65,7 @@ def _stage(run: RunConfig, upstream: bool, searched: bool) -> str:
 
 
 def entries(planned: Planned) -> list[Entry]:
-    """Returns an entry for each finished run of a plan, those upstream first.
+    """Returns an entry for each finished run of a plan; a run comes after the runs that it starts from.
 
     Raises:
         UserError: if a `cost.json` cannot be read.
@@ -77,10 +77,10 @@ def entries(planned: Planned) -> list[Entry]:
 
 
 def read_cost(folder: Path) -> dict[str, Any] | None:
-    """Returns what the run of a folder took, None for one that was done before costs were recorded.
+    """Returns the recorded cost of the run in a folder, or None for a run older than these records.
 
     Raises:
-        UserError: if the file that stands is no record of a cost.
+        UserError: if the file is not a record of a cost.
     """
     file = folder / COST_NAME
     try:
@@ -91,16 +91,16 @@ def read_cost(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError):
         pass
-    raise UserError(f'"{file}" is no record of a cost: remove that file, and the ledger goes without it.')
+    raise UserError(f'"{file}" is not a record of a cost: remove that file, and the ledger leaves this run out.')
 
 
-def priced(cost: Mapping[str, Any], table: Mapping[str, Device] | None = None) -> dict[str, float | None]:
-    """Returns what follows for a run from the table of devices: `utilisation` and `dollars`, None where not known.
+def derived_costs(cost: Mapping[str, Any], table: Mapping[str, Device] | None = None) -> dict[str, float | None]:
+    """Returns `utilisation` and `dollars` of a run, by the table of devices; an unknown number is None.
 
-    Model-FLOPs utilisation is the rate of training FLOPs, without evaluation, over the peak rate of the devices; the
-    peak must be of the arithmetic that the run used.
+    Model-FLOPs utilisation is the rate of training FLOPs, without evaluation, over the peak rate of the devices. It is
+    known only if the table has the peak rate of the arithmetic that the run used.
     """
-    device = matching(str(cost["device"]), devices() if table is None else table)
+    device = find_device(str(cost["device"]), devices() if table is None else table)
     if device is None:
         return {"utilisation": None, "dollars": None}
     seconds = cost["training_seconds"] * cost["devices"]
@@ -113,10 +113,10 @@ def priced(cost: Mapping[str, Any], table: Mapping[str, Device] | None = None) -
 
 
 def upstream_flops(config: RunConfig, folder_of: Callable[[str], RunFolder]) -> int | None:
-    """Returns the training FLOPs of everything upstream of the weights that a run starts from.
+    """Returns the training FLOPs of the chain of runs that a run's first weights come from; without a chain 0.
 
-    `folder_of` returns the folder of a run by its id. What weights from elsewhere took is not known and not counted.
-    None if a run of the chain was done before costs were recorded.
+    `folder_of` returns the folder of a run by its id. Weights from elsewhere count as 0, as their cost is not known.
+    Returns None if a run of the chain is older than the records of costs.
     """
     total = 0
     while config.weights_run is not None:

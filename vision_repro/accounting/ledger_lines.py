@@ -1,6 +1,6 @@
-"""The cost ledger: what the runs of an experiment took, added up by stage and model. Imports no torch.
+"""The cost ledger: the costs of an experiment's runs, summed by stage and model. Imports no torch.
 
-What is not known is None, and an empty cell, never 0; a sum is known only if all its parts are.
+An unknown number is None and an empty cell, never 0; a sum is known only if all its terms are known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_repro.accounting.devices import Device, devices
-from vision_repro.accounting.ledger import STAGES, Entry, priced
+from vision_repro.accounting.ledger import STAGES, Entry, derived_costs
 from vision_repro.config import UserError
 
 LEDGER_NAME = "ledger.csv"
@@ -24,10 +24,10 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the ledger: the runs of one stage and model together.
+    """A line of the ledger: the sum over the runs of one stage and model.
 
-    Hours are of the wall clock, `device_hours` times the devices and with `setup`; rates are over the time of training;
-    memory [bytes] is the largest of any run, on one device; energy is in kWh.
+    Hours are wall-clock hours. `device_hours` include setup and are multiplied by the number of devices. Rates are per
+    second of training. `peak_memory` [bytes] is the largest of all runs, on one device. `energy` is in kWh.
     """
 
     stage: str
@@ -63,7 +63,7 @@ def _line(stage: str, model: str, part: Sequence[Entry], table: Mapping[str, Dev
     def total(name: str) -> Any:
         return _sum(entry[name] for entry in part)
 
-    derived = [priced(entry.cost, table) if entry.cost else {} for entry in part]
+    derived = [derived_costs(entry.cost, table) if entry.cost else {} for entry in part]
     seconds, images, energy = total("training_seconds"), total("images"), total("energy_joules")
     peaks = [entry["peak_memory_bytes"] for entry in part]
     return Line(
@@ -94,7 +94,7 @@ def _hours(seconds: float | None) -> float | None:
 
 
 def _mean_utilisation(part: Sequence[Entry], derived: Sequence[Mapping[str, float | None]]) -> float | None:
-    """Returns the mean over device-time of the runs that trained, None unless it is known for all of them."""
+    """Returns the mean utilisation of the runs that trained, weighted by device-time; None if one is unknown."""
     trained = [
         (entry, item.get("utilisation")) for entry, item in zip(part, derived, strict=True) if entry["images"] != 0
     ]
@@ -106,7 +106,7 @@ def _mean_utilisation(part: Sequence[Entry], derived: Sequence[Mapping[str, floa
 
 
 def to_csv(listed: Sequence[Line]) -> str:
-    """Returns the ledger as CSV: plain units, all digits, an empty cell where nothing is known."""
+    """Returns the ledger as CSV: plain units, all digits, an empty cell for an unknown number."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [item.name for item in fields(Line)], lineterminator="\n")
     writer.writeheader()
@@ -116,10 +116,10 @@ def to_csv(listed: Sequence[Line]) -> str:
 
 
 def read(file: Path) -> list[Line]:
-    """Returns the ledger of a file.
+    """Returns the lines of a ledger file.
 
     Raises:
-        UserError: if it is no ledger.
+        UserError: if the file is not a ledger.
     """
     kinds = typing.get_type_hints(Line)
     try:
@@ -128,7 +128,7 @@ def read(file: Path) -> list[Line]:
                 Line(**{name: _parsed(cell, kinds[name]) for name, cell in row.items()}) for row in csv.DictReader(text)
             ]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
-        raise UserError(f'"{file}" is no ledger: was it cut off?') from None
+        raise UserError(f'"{file}" is not a ledger: was it cut off?') from None
 
 
 def _parsed(cell: str, kind: Any) -> Any:

@@ -1,18 +1,18 @@
-"""The cost ledger as people read it: rounded, with units, and with what the numbers mean."""
+"""Formats the cost ledger for people: rounded numbers with units, and notes that explain them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vision_repro.accounting.devices import devices, matching
+from vision_repro.accounting.devices import devices, find_device
 from vision_repro.accounting.ledger import Entry, Planned, entries
 from vision_repro.accounting.ledger_lines import LEDGER_NAME, Line, lines, to_csv
 from vision_repro.accounting.markdown import markdown_table
 from vision_repro.store.atomic import write_atomic
 
 TOLERANCE = 0.01
-"""Largest difference between the accountant's forward FLOPs and torch's counter, as a fraction, that is not told."""
+"""Largest relative difference between our forward FLOPs and those of torch's counter that gets no note."""
 _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("runs", "runs", lambda value: f"{value:,}"),
     ("training FLOPs", "training_flops", lambda value: f"{value:.3g}"),
@@ -28,8 +28,8 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 
 
-def shown(listed: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the rows of the ledger as text: stage, model and what is known of at least one line."""
+def table_rows(listed: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the rows of the ledger as text; columns without any known number are left out."""
     columns = [item for item in _COLUMNS if any(getattr(line, item[1]) is not None for line in listed)]
     rows = []
     for line in listed:
@@ -51,17 +51,17 @@ def write(planned: Planned, folder: Path) -> str:
 
 
 def to_markdown(found: Sequence[Entry]) -> str:
-    """Returns the ledger of runs as a Markdown table with its notes; nothing if no run recorded its cost."""
+    """Returns the ledger of runs as a Markdown table with its notes; the empty string if no run recorded its cost."""
     recorded = [entry for entry in found if entry.cost is not None]
     if not recorded:
         return ""
-    head, rows = shown(lines(found))
+    head, rows = table_rows(lines(found))
     table = markdown_table(head, ["---", "---", *["---:"] * (len(head) - 2)], rows)
-    return f"{table}\n\n{' '.join([*_meanings(found, recorded), *_prices(recorded), *_doubts(recorded)])}"
+    return f"{table}\n\n{' '.join([*_definitions(found, recorded), *_prices(recorded), *_count_differences(recorded)])}"
 
 
-def _meanings(found: Sequence[Entry], recorded: Sequence[Entry]) -> list[str]:
-    """Returns what the numbers mean, for the devices that are in the table."""
+def _definitions(found: Sequence[Entry], recorded: Sequence[Entry]) -> list[str]:
+    """Returns sentences that define the numbers, for the devices of the table."""
     names = list(dict.fromkeys(str(entry["device"]) for entry in recorded))
     memory = list(dict.fromkeys(str(entry["peak_memory_of"]) for entry in recorded))
     energy = list(dict.fromkeys(str(entry["energy_from"]) for entry in recorded if entry["energy_from"]))
@@ -71,7 +71,7 @@ def _meanings(found: Sequence[Entry], recorded: Sequence[Entry]) -> list[str]:
         "CPU a device is one process).",
         f"Memory: {', '.join(memory)}, on one device.",
     ]
-    texts += [f"Energy: what {' and '.join(energy)} tells."] if energy else []
+    texts += [f"Energy: measured by {' and '.join(energy)}."] if energy else []
     if len(recorded) < len(found):
         missing = len(found) - len(recorded)
         texts.append(f"{missing} of {len(found)} runs are older than this ledger and recorded no cost.")
@@ -79,23 +79,23 @@ def _meanings(found: Sequence[Entry], recorded: Sequence[Entry]) -> list[str]:
 
 
 def _prices(recorded: Sequence[Entry]) -> list[str]:
-    """Returns the price of each device and where it is from."""
+    """Returns a sentence on the price of each device, with its source."""
     table, texts = devices(), []
     for name in dict.fromkeys(str(entry["device"]) for entry in recorded):
-        device = matching(name, table)
+        device = find_device(name, table)
         if device is None or device.price is None:
-            texts.append(f'No price for "{name}": give it a line in a file that VISION_REPRO_PRICES names.')
+            texts.append(f'No price for "{name}": add a line for it to a file that VISION_REPRO_PRICES names.')
         else:
             source = f"{device.price_source or 'no source'}; {device.price_confidence or 'not checked'}"
             texts.append(f"Dollars: {device.price:g} an hour of {device.name} ({source}).")
     return texts
 
 
-def _doubts(recorded: Sequence[Entry]) -> list[str]:
-    """Returns a sentence on each model of which torch's own counter finds other FLOPs than the accountant."""
+def _count_differences(recorded: Sequence[Entry]) -> list[str]:
+    """Returns a sentence on each model whose FLOPs differ between our count and torch's counter."""
     ratios = {entry.model: entry["counted_over_measured"] for entry in recorded}
     return [
-        f"For {model} the count is {ratio:.3f} times what torch's counter finds."
+        f"For {model} our count is {ratio:.3f} times that of torch's counter."
         for model, ratio in ratios.items()
         if ratio is not None and abs(ratio - 1) > TOLERANCE
     ]

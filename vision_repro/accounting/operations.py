@@ -1,8 +1,8 @@
-"""What one tensor operation costs, from its shapes alone.
+"""The cost of one tensor operation, from its shapes alone.
 
-Legend: B images, C channels, H and W pixels, N tokens, D features. `macs` are multiply-adds over all taps, `inside`
-those over taps inside the map (equal but for convolutions); `window` are the elements that pooling looks at, one
-operation each, as on the lecture slides: C x H' x W' x K x K. Pooling is never part of the multiply-adds.
+Legend: B images, C channels, H and W pixels, N tokens, D features. `macs` are multiply-adds over all taps,
+`inside_macs` those over the taps inside the map; the two differ only for convolutions. `pool_ops` are the elements that
+pooling reads, one operation each, as on the lecture slides: C x H' x W' x K x K. Multiply-adds never include pooling.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Operation(NamedTuple):
     input: Shape
     output: Shape
     macs: int = 0
-    inside: int = 0
-    window: int = 0
+    inside_macs: int = 0
+    pool_ops: int = 0
     kernel: Shape = ()
     stride: Shape = ()
     padding: Border = ()
@@ -35,11 +35,11 @@ class Operation(NamedTuple):
 
 
 def convolution(args: Sequence[Any], out: Tensor, border: Border) -> Operation:
-    """Returns the cost of a convolution whose input carries `border` zeros of an explicit padding before it."""
+    """Returns the cost of a convolution; `border` are the zeros that an explicit padding has put around its input."""
     source, weight, _, strides, pads, dilations, transposed, _, groups = args[:9]
     axes = axes_of(source.shape[2:], weight.shape[2:], strides, pads, dilations, border)
     pairs = source.shape[0] * weight.shape[0] * weight.shape[1]  # weight is [C_out, C_in / groups, ...]
-    if transposed:  # each input pixel meets every tap once; there is no zero among its inputs
+    if transposed:  # each input pixel meets every tap once, and no input is a padded zero
         macs = pairs * prod(source.shape[2:]) * prod(weight.shape[2:])
         return Operation("conv", tuple(source.shape), tuple(out.shape), macs, macs, 0, tuple(weight.shape[2:]))
     return Operation(
@@ -63,7 +63,7 @@ def axes_of(
     dilations: Sequence[int],
     border: Border,
 ) -> list[Axis]:
-    """Returns the axes of a convolution over a map of `sizes` pixels, `border` included in them."""
+    """Returns the axes of a convolution over a map of `sizes` pixels, which include `border`."""
     zeros = border or ((0, 0),) * len(sizes)
     return [
         Axis(
@@ -79,14 +79,14 @@ def axes_of(
 
 
 def convolution_backward(args: Sequence[Any], border: Border) -> Operation:
-    """Returns the cost of both products of a convolution's backward pass, as far as they are asked for.
+    """Returns the cost of a convolution's backward pass: the gradients of input and weight that `args` request.
 
-    The gradients of input and weight meet the same pairs of a pixel and a tap as the forward pass does.
+    Each gradient uses the same (pixel, tap) pairs as the forward pass.
     """
     grad, source, weight, _, strides, pads, dilations, transposed, padding, groups, mask = args
     forward = convolution([source, weight, None, strides, pads, dilations, transposed, padding, groups], grad, border)
     times = sum(map(bool, mask[:2]))
-    return forward._replace(macs=times * forward.macs, inside=times * forward.inside)
+    return forward._replace(macs=times * forward.macs, inside_macs=times * forward.inside_macs)
 
 
 def matrix_product(kind: str, left: Tensor, right: Tensor, out: Tensor) -> Operation:
@@ -114,7 +114,7 @@ def pooling(args: Sequence[Any], out: Any) -> Operation:
         "pool",
         tuple(source.shape),
         tuple(result.shape),
-        window=result.numel() * prod(sides),
+        pool_ops=result.numel() * prod(sides),
         kernel=sides,
         stride=strides,
         padding=tuple((pad, pad) for pad in pads),
@@ -129,7 +129,7 @@ def _pair(value: Any) -> Shape:
 def mean(args: Sequence[Any], out: Any) -> Operation | None:
     """Returns the cost of a mean over a whole map `[B, C, H, W]` or `[B, H, W, C]`, or over all tokens `[B, N, D]`.
 
-    Any other mean is part of a norm, and None.
+    Returns None for any other mean, which is part of a norm.
     """
     source = args[0]
     axes = {axis % source.ndim for axis in (args[1] if len(args) > 1 and args[1] else ())}
@@ -138,33 +138,33 @@ def mean(args: Sequence[Any], out: Any) -> Operation | None:
     kernel = tuple(source.shape[axis] for axis in sorted(axes))
     images, last = source.shape[0], source.shape[-1]
     shape = (images, last, *source.shape[1:3]) if axes == {1, 2} else tuple(source.shape)
-    return Operation("pool", shape, tuple(out.shape), window=source.numel(), kernel=kernel)
+    return Operation("pool", shape, tuple(out.shape), pool_ops=source.numel(), kernel=kernel)
 
 
 def adaptive_pooling(args: Sequence[Any], out: Any) -> Operation | None:
-    """Returns the cost of an adaptive pooling whose windows do not overlap; one that changes nothing is None."""
+    """Returns the cost of an adaptive pooling without overlapping windows; None if it changes nothing."""
     source, result = args[0], out[0] if isinstance(out, (tuple, list)) else out
     if source.shape == result.shape:
         return None
     kernel = tuple(-(-before // after) for before, after in zip(source.shape[-2:], result.shape[-2:], strict=True))
-    return Operation("pool", tuple(source.shape), tuple(result.shape), window=source.numel(), kernel=kernel)
+    return Operation("pool", tuple(source.shape), tuple(result.shape), pool_ops=source.numel(), kernel=kernel)
 
 
 def norm(args: Sequence[Any], out: Any) -> Operation:
-    """Returns a norm, which costs no multiply-adds here."""
+    """Returns the operation of a norm, without multiply-adds."""
     result = out[0] if isinstance(out, (tuple, list)) else out
     return Operation("norm", tuple(args[0].shape), tuple(result.shape))
 
 
 def layer_norm(args: Sequence[Any], out: Any) -> Operation:
-    """Returns a norm over the last axis, of a map `[B, H, W, C]` too, with shapes `[B, N, D]`."""
+    """Returns the operation of a norm over the last axis; a map `[B, H, W, C]` gets the shape `[B, N, D]`."""
     source = args[0]
     shape = (source.shape[0], prod(source.shape[1:-1]), source.shape[-1]) if source.ndim > 2 else tuple(source.shape)
     return Operation("norm", shape, shape)
 
 
 def flatten(args: Sequence[Any], out: Tensor) -> Operation | None:
-    """Returns the change from a map `[B, C, H, W]` of several pixels to features `[B, D]`; other reshapes are None."""
+    """Returns the flattening of a map `[B, C, H, W]` of several pixels to features `[B, D]`, else None."""
     source = args[0]
     is_map = source.ndim == 4 and source.shape[2] * source.shape[3] > 1
     if not (is_map and out.ndim == 2 and out.shape[0] == source.shape[0]):
@@ -202,6 +202,6 @@ _NAMES: dict[str, Callable[[Sequence[Any], Any], Operation | None]] = {
 FORMULAS: Mapping[Any, Callable[[Sequence[Any], Any], Operation | None]] = {
     getattr(aten, name): formula for name, formula in _NAMES.items() if hasattr(aten, name)
 }
-"""Operator -> its cost, as far as this version of torch has it; every other operator costs nothing here."""
+"""Operator -> its cost, for the operators that this version of torch has; all others have no cost."""
 NORMS = frozenset(operator for operator, formula in FORMULAS.items() if formula in (norm, layer_norm))
 """Operators that return a tensor like their input and two statistics."""

@@ -1,8 +1,8 @@
-"""The papers' own rules for hyper-parameters, as functions of a data set's name and size: BiT-HyperRule, ViT's tables.
+"""The papers' rules for hyper-parameters, as functions of a data set's name and size: BiT-HyperRule, ViT's tables.
 
-Values are those of the paper (`variant="paper"`) or of its authors' code (`variant="release"`); where a paper
-contradicts itself, the printed value stays and `notes` says so. Steps count optimizer steps from 0, sides are pixels.
-No torch here.
+Values come from the paper (`variant="paper"`) or from its authors' code (`variant="release"`). If a paper contradicts
+itself, the value is the printed one and `notes` names the contradiction. Steps are optimizer steps, counted from 0;
+sides are in pixels. Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def bit_hyper_rule(
     `largest` is for R152x4, for which the paper uses larger images.
 
     Raises:
-        UserError: without images, or for an unknown variant.
+        UserError: for fewer than 1 image, or an unknown variant.
     """
     _check_variant(variant)
     if min(examples, height, width) < 1:
@@ -47,7 +47,7 @@ def bit_hyper_rule(
     steps, warmup = next(rule for limit, rule in _BIT_STEPS if examples < limit)
     release = variant == "release"
     if release:
-        # a decay takes effect one step after the step that the code lists
+        # in the code a decay takes effect one step after the listed step
         listed = (200, 300, 400) if steps == 500 else tuple(steps * tenths // 10 for tenths in (3, 6, 9))
         schedule = Schedule("staircase", steps, warmup, tuple(step + 1 for step in listed))
     else:
@@ -75,9 +75,9 @@ _BIT_STEPS = ((20_000, (500, 100)), (500_000, (10_000, 500)), (math.inf, (20_000
 _BIT_NOTES = (
     "The paper's decays at 30, 60 and 90 % are steps 150, 300 and 450 of a small task; the code has 200, 300 and 400.",
     "Warm-up is in the code only.",
-    "The paper resizes large images to 448 and crops 384, and 512 and 480 for R152x4 only; the code always does the "
-    "latter.",
-    "The TensorFlow and JAX pipelines of the release always flip; here, as in PyTorch's, with probability 0.5.",
+    "The paper resizes large images to 448 and crops 384; it uses 512 and 480 for R152x4 only. The code always "
+    "uses 512 and 480.",
+    "The TensorFlow and JAX pipelines of the release always flip; here the probability is 0.5, as in PyTorch's.",
 )
 
 
@@ -85,7 +85,7 @@ def bit_pretraining(dataset: str, *, batch: int = 4096) -> PreTraining:
     """Returns BiT's upstream training (BiT, section 3.3) on "imagenet" (S), "imagenet21k" (M) or "jft300m" (L).
 
     Raises:
-        UserError: for another data set.
+        UserError: for an unknown data set.
     """
     name = _known(dataset, PRETRAINING_SETS, "data set of BiT's pre-training")
     epochs, decays = (40, (10, 23, 30, 37)) if name == "JFT-300M" else (90, (30, 60, 80))
@@ -112,11 +112,11 @@ def bit_pretraining(dataset: str, *, batch: int = 4096) -> PreTraining:
 def vit_fine_tuning(dataset: str, *, model: str = "", variant: str = "paper", best: bool = False) -> FineTuning:
     """Returns ViT's fine-tuning on a data set: Table 4 and B.1.1, or the released configurations.
 
-    `best` is the setting of the ImageNet column of Table 2: a larger image for vit-l/16 and vit-h/14, and averaged
-    weights. A task of VTAB may be named `vtab` or `vtab:<task>`.
+    `best` selects the setting of the ImageNet column of Table 2: larger images for vit-l/16 and vit-h/14, and averaged
+    weights. Both `vtab` and `vtab:<task>` name a task of VTAB.
 
     Raises:
-        UserError: for a data set, variant or model that the source has no setting for.
+        UserError: if the source has no setting for the data set, variant or model.
     """
     _check_variant(variant)
     name = _known(dataset.partition(":")[0], FINE_TUNING_SETS, "data set of ViT's fine-tuning")
@@ -154,17 +154,17 @@ def vit_fine_tuning(dataset: str, *, model: str = "", variant: str = "paper", be
 def _best_of_table_2(name: str, model: str) -> int:
     sides = {"ViT-L/16": 512, "ViT-H/14": 518}
     if name != "ImageNet" or _paper_name(model) not in sides:
-        raise UserError("Table 2 has larger images for vit-l/16 and vit-h/14 on imagenet only: leave out best.")
+        raise UserError("Table 2 has larger images for vit-l/16 and vit-h/14 on imagenet only: leave best out.")
     return sides[_paper_name(model)]
 
 
 def vit_pretraining(model: str, dataset: str, *, epochs: int | None = None, images: int | None = None) -> PreTraining:
     """Returns ViT's pre-training (Table 3, B.1) of a model such as vit-b/16, bit-r50x1 or r50+vit-b/16.
 
-    `epochs` is needed where the table has two schedules. `images` is the number of training images, if not all.
+    Give `epochs` if the table has two schedules, and `images` if the run does not train on all images.
 
     Raises:
-        UserError: for a model, data set or number of epochs that the table has not.
+        UserError: if the table does not have the model, the data set or the number of epochs.
     """
     name = _known(dataset, PRETRAINING_SETS, "data set of ViT's pre-training")
     rows = [row for row in paper_table("vit_pretraining") if row["dataset"] == name]
@@ -197,7 +197,8 @@ def vit_pretraining(model: str, dataset: str, *, epochs: int | None = None, imag
 _VIT_NOTES = (
     "Section 4.1 has weight decay 0.1 and linear decay for all models; Table 3 has 0.03 for ImageNet-21k, and 0.3 with "
     "cosine decay for ImageNet.",
-    "That weight decay is multiplied by the learning rate, as in AdamW, is a reading; which weights decay is not said.",
+    "We assume that the learning rate multiplies the weight decay, as in AdamW. The paper does not say which weights "
+    "decay.",
 )
 
 
@@ -207,7 +208,7 @@ def total_steps(images: int, epochs: float, batch: int) -> int:
 
 
 def _paper_name(model: str) -> str:
-    """Returns the name in the ViT paper's tables of a model of ours, or the model itself."""
+    """Returns the name of our model in the tables of the ViT paper; an unknown name is returned unchanged."""
     match = re.fullmatch(r"(?:r(?P<hybrid>\d+)\+)?vit-(?P<size>[blh])/(?P<patch>\d+)(?:-.*)?", model)
     if match:
         ours = f"ViT-{match['size'].upper()}/{match['patch']}"
@@ -225,9 +226,9 @@ def _check_variant(variant: str) -> None:
 
 
 def _known(word: str, known: Iterable[str], what: str) -> str:
-    """Returns the value of `word` in a dict, or the word itself in a list; raises UserError if it is not there."""
+    """Returns the value of `word` in a dict, or `word` itself if it is in a list; raises UserError otherwise."""
     options = known if isinstance(known, dict) else {item: item for item in known}
     if word not in options:
-        raise UserError(f'"{word}" is no {what}: expected one of {", ".join(options)}.{nearest(word, options)}')
+        raise UserError(f'"{word}" is not a {what}: expected one of {", ".join(options)}.{nearest(word, options)}')
     found: str = options[word]
     return found

@@ -1,6 +1,6 @@
-"""What a paper says about training: schedule and hyper-parameters, as typed values. No torch here.
+"""Training recipes of the papers: schedule and hyper-parameters, as typed values. Imports no torch.
 
-Steps count optimizer steps from 0, sides are pixels, rates are learning rates.
+Steps are optimizer steps, counted from 0; sides are in pixels; rates are learning rates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LINEAR_END = 1e-5  # learning rate; vit_jax/utils.py
 
 
 class Schedule(NamedTuple):
-    """A learning rate over `steps`: "cosine", "linear" (to 1e-5) or "staircase" (a tenth from each boundary on)."""
+    """A learning rate over `steps`: "cosine", "linear" (to 1e-5) or "staircase" (divided by 10 at each boundary)."""
 
     kind: str
     steps: int
@@ -22,8 +22,8 @@ class Schedule(NamedTuple):
     def rate(self, step: int, peak: float) -> float:
         """Returns the learning rate at `step`.
 
-        Warm-up multiplies by step / warmup; progress is counted from its end (`vit_jax/utils.py`). The first step of a
-        warm-up therefore has rate 0, as in both releases.
+        Warm-up multiplies the rate by step / warmup; the schedule's progress starts at its end (`vit_jax/utils.py`).
+        So the first step of a warm-up has rate 0, as in both releases.
         """
         ramp = min(1.0, step / self.warmup) if self.warmup else 1.0
         if self.kind == "staircase":
@@ -35,10 +35,10 @@ class Schedule(NamedTuple):
 
 
 class FineTuning(NamedTuple):
-    """SGD with momentum from pre-trained weights; one of `learning_rates` is chosen on `dev_fraction` of train.
+    """Fine-tuning by SGD with momentum; one of `learning_rates` is chosen on the fraction `dev_fraction` of train.
 
-    Images are resized to a square of side `resize`, whatever their shape, and cropped at random to `crop`; test images
-    are resized to `crop`. None: not stated, or not used.
+    Training images are resized to a square of side `resize`, whatever their shape, and cropped at random to `crop`;
+    test images are resized to `crop`. None means that the source does not state the value, or does not use it.
     """
 
     schedule: Schedule

@@ -1,4 +1,4 @@
-"""Tables printed in the papers, shipped with the package; every row carries its source."""
+"""Reads the tables printed in the papers, which ship with the package; every row names its source."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ FOLDER = Path(__file__).parent / "printed"
 
 
 def paper_tables() -> list[str]:
-    """Returns the names of the tables that are there."""
+    """Returns the names of the shipped tables."""
     return sorted(path.stem for path in FOLDER.glob("*.csv"))
 
 
 def paper_table(name: str) -> list[dict[str, str]]:
-    """Returns the rows of a paper's table as text with the printed digits; accuracies are percent, as printed.
+    """Returns the rows of a paper's table as text, with the printed digits; accuracies are in percent, as printed.
 
     Raises:
-        UserError: if there is no such table.
+        UserError: if there is no table of that name.
     """
     if name not in paper_tables():
         known = ", ".join(paper_tables())

@@ -1,1 +1,1 @@
-"""Published costs beside ours: every number of the papers and slides that the accountant can count."""
+"""Tables of published costs beside our counts, with a verdict for each number."""

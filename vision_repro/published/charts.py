@@ -1,4 +1,4 @@
-"""The figures of the accountant: Swin's windows, the fit of ViT's Table 6, and where AlexNet's cost lies."""
+"""Figures of the published tables: Swin's windows, the fit of ViT's Table 6, and the cost of each layer of AlexNet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import Table
 from vision_repro.figures.style import TEXT_WIDTH, style
-from vision_repro.published.check import Table
 from vision_repro.published.slides import slide_layers
 from vision_repro.published.windows import SIZES, Point, points
 
@@ -75,15 +75,15 @@ def _over_stages(axes: Axes) -> None:
 
 
 def table_6(table: Table) -> Figure:
-    """Returns how far both readings of convolutions are from the printed exaFLOPs of ViT's Table 6 [percent]."""
+    """Returns the relative errors of our exaFLOPs for ViT's Table 6 [percent], over all and over inside taps."""
     subjects = list(dict.fromkeys(check.subject for check in table.checks))
     with style():
         figure = Figure(figsize=(TEXT_WIDTH, 3.1), layout="constrained")
         axes = figure.subplots()
         looks = (("inside taps", "o", WINDOWED, WINDOWED), ("all taps", "s", WHOLE, "white"))
         for shift, (quantity, marker, color, face) in zip((-0.12, 0.12), looks, strict=True):
-            mine = {check.subject: check for check in table.checks if check.quantity == quantity}
-            values = [100 * ((mine[subject].ratio or 0) - 1) for subject in subjects]
+            by_subject = {check.subject: check for check in table.checks if check.quantity == quantity}
+            values = [100 * ((by_subject[subject].ratio or 0) - 1) for subject in subjects]
             places = [index + shift for index in range(len(subjects))]
             axes.plot(
                 values,
@@ -98,7 +98,7 @@ def table_6(table: Table) -> Figure:
         _odd_rows(axes, table, subjects)
         axes.set_yticks(range(len(subjects)), subjects)
         axes.invert_yaxis()
-        axes.set_xlabel("counted over printed exaFLOPs, less 1 [%]; grey: band of the taps inside the map")
+        axes.set_xlabel("counted over printed exaFLOPs, minus 1 [%]; grey: band of the taps inside the map")
         axes.legend(loc="lower right")
     return figure
 
@@ -112,7 +112,7 @@ def _bands(axes: Axes, table: Table, subjects: Sequence[str]) -> None:
 
 
 def _odd_rows(axes: Axes, table: Table, subjects: Sequence[str]) -> None:
-    """Says beside its points what is wrong with a row that the table explains."""
+    """Labels each row outside its band with the reason: a misprint, or unexplained."""
     for check in table.checks:
         if check.quantity == "inside taps" and check.verdict == "explained":
             word = "unexplained" if "unexplained" in check.explanation else "misprint"
@@ -127,8 +127,8 @@ def _odd_rows(axes: Axes, table: Table, subjects: Sequence[str]) -> None:
             )
 
 
-def where_the_cost_lies(model: str = "alexnet-64", image_size: int = 227) -> Figure:
-    """Returns memory, parameters and multiply-adds of each layer, as shares of the whole network [percent]."""
+def layer_shares(model: str = "alexnet-64", image_size: int = 227) -> Figure:
+    """Returns memory, parameters and multiply-adds of each layer, as percentages of the whole network."""
     layers = slide_layers(counted(model, image_size))
     names = [layer.name.split(".")[-1].replace("head", "fc8") for layer in layers]
     panels = (

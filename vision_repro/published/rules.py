@@ -1,4 +1,4 @@
-"""The slides' rules for convolutions and the head of VGG-16, each counted on real modules."""
+"""Checks the slides' rules for convolutions and the head of VGG-16 by counts of real modules."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import EXACT, ROUNDING, Check, Table
 from vision_repro.accounting.layers import Account, Layer
 from vision_repro.accounting.profiler import account
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, ROUNDING, Check, Table
 
 CHANNELS, SIDE = 24, 10
-"""C and H = W of the rules; any other would do."""
+"""C and H = W for which the rules are counted; the result does not depend on them."""
 
 
-class _Widened(nn.Module):
-    """Images `[B, 3, H, W]` as `channels` maps without content, in front of layers that take as many."""
+class _WithChannels(nn.Module):
+    """Gives layers `layers` a map of `channels` channels without values, in the size of its images `[B, 3, H, W]`."""
 
     def __init__(self, channels: int, *layers: nn.Module) -> None:
         super().__init__()
@@ -32,23 +32,23 @@ class _Widened(nn.Module):
 
 
 def convolutions(kernel: int, count: int, channels: int, side: int) -> Account:
-    """Returns the account of `count` convolutions of `channels` to `channels` maps, without bias, the map kept."""
+    """Returns the account of `count` convolutions that keep the number `channels` and the size of the maps; no bias."""
     layers = [nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False) for _ in range(count)]
-    return account(_Widened(channels, *layers), side)
+    return account(_WithChannels(channels, *layers), side)
 
 
 def _rule(row: dict[str, str]) -> Check:
-    """Returns a rule such as `25C^2HW`: ours is the counted number over C^2 (and HW)."""
+    """Returns the check of a rule such as `25C^2HW`: our number is the count over C^2 (and HW)."""
     item, quantity, printed = row["item"], row["quantity"], row["slide_value"]
     kernel = int(re.search(r"(\d)x\d conv", item)[1])  # type: ignore[index]
     count = {"one": 1, "two": 2, "three": 3}.get(item.split()[0], 1)
     widen, enlarge = (2 if item.startswith("after") else 1), (2 if item.startswith("before") else 1)
-    book = convolutions(kernel, count, widen * CHANNELS, enlarge * SIDE)
+    network = convolutions(kernel, count, widen * CHANNELS, enlarge * SIDE)
     area, square = SIDE**2, CHANNELS**2
     ours, unit = {
-        "parameters": (book.parameters / square, "C^2"),
-        "MACs": (book.macs() / (square * area), "HWC^2"),
-        "memory": (book.memory / 4 / (CHANNELS * area), "HWC"),
+        "parameters": (network.parameters / square, "C^2"),
+        "MACs": (network.macs() / (square * area), "HWC^2"),
+        "memory": (network.memory / 4 / (CHANNELS * area), "HWC"),
     }[quantity]
     factor = re.match(r"\d+", printed)
     assert factor is not None
@@ -56,16 +56,16 @@ def _rule(row: dict[str, str]) -> Check:
 
 
 def _head(row: dict[str, str], layers: Sequence[Layer]) -> Check | None:
-    """Returns a number of VGG-16's head beside the slide's, or beside the independent count where it has none."""
+    """Returns the check of a number of VGG-16's head against the slide, or else against the independent count."""
     names = {"flatten": "neck.flatten", "fc6": "neck.fc6", "fc7": "neck.fc7", "fc8": "head"}
-    mine = [layer for layer in layers if layer.name in [names.get(word) for word in row["item"].split("+")]]
-    biases = sum(layer.output[1] for layer in mine if layer.kind == "linear")
+    chosen = [layer for layer in layers if layer.name in [names.get(word) for word in row["item"].split("+")]]
+    biases = sum(layer.output[1] for layer in chosen if layer.kind == "linear")
     ours = {
-        "elements": float(sum(layer.output[1] for layer in mine)),
-        "memory": sum(layer.memory for layer in mine) / 1024,
-        "parameters without bias": float(sum(layer.parameters for layer in mine) - biases),
-        "parameters with bias": float(sum(layer.parameters for layer in mine)),
-        "MACs": float(sum(layer.macs for layer in mine)),
+        "elements": float(sum(layer.output[1] for layer in chosen)),
+        "memory": sum(layer.memory for layer in chosen) / 1024,
+        "parameters without bias": float(sum(layer.parameters for layer in chosen) - biases),
+        "parameters with bias": float(sum(layer.parameters for layer in chosen)),
+        "MACs": float(sum(layer.macs for layer in chosen)),
     }[row["quantity"]]
     printed = row["slide_value"] or row["computed_value"]
     factor, unit = {"k": (1e3, "k"), "M": (1e6, "M")}.get(printed[-1], (1.0, "KB" if row["unit"] == "KB" else ""))
@@ -75,17 +75,17 @@ def _head(row: dict[str, str], layers: Sequence[Layer]) -> Check | None:
     )
 
 
-def _network(row: dict[str, str], book: Account) -> Check:
-    body = sum(layer.parameters for layer in book.layers if layer.kind == "conv")
-    ours = {"VGG-16 convolutions": body}.get(row["item"], book.parameters)
-    value = book.macs() if row["quantity"].startswith("MACs") else ours
+def _network(row: dict[str, str], network: Account) -> Check:
+    body = sum(layer.parameters for layer in network.layers if layer.kind == "conv")
+    ours = {"VGG-16 convolutions": body}.get(row["item"], network.parameters)
+    value = network.macs() if row["quantity"].startswith("MACs") else ours
     return Check(row["item"], row["quantity"], "", value, row["computed_value"], EXACT, row["source"])
 
 
-def _statement(row: dict[str, str], book: Account) -> Check:
-    """Returns a statement of the slides beside what the built VGG-16 has."""
-    convs = [layer for layer in book.layers if layer.kind == "conv"]
-    pools = [layer for layer in book.layers if layer.kind == "pool"]
+def _statement(row: dict[str, str], network: Account) -> Check:
+    """Returns the check of a statement of the slides on the VGG-16 built here."""
+    convs = [layer for layer in network.layers if layer.kind == "conv"]
+    pools = [layer for layer in network.layers if layer.kind == "pool"]
     widths = list(dict.fromkeys(layer.output[1] for layer in convs))
     growth = max(after // before for before, after in itertools.pairwise(widths))
     found = {
@@ -111,7 +111,7 @@ def _statement(row: dict[str, str], book: Account) -> Check:
 
 
 def _why_convolutions() -> list[Check]:
-    """Returns the slide that asks why not a dense layer: 32x32x3 to 28x28x6."""
+    """Returns the checks of the slide that compares a convolution with a dense layer: 32x32x3 to 28x28x6."""
     source = "lecture slides, why convolutions"
     conv = account(nn.Conv2d(3, 6, 5), 32)
     assert conv.layers[0].output == (1, 6, 28, 28)
@@ -124,29 +124,29 @@ def _why_convolutions() -> list[Check]:
 
 
 def _bottleneck() -> Check:
-    """Returns the slides' statement on GoogLeNet, that 1x1 convolutions before the others cut the cost to a tenth."""
+    """Returns the check of the slides' statement on GoogLeNet that 1x1 bottlenecks cut the cost to a tenth."""
     large = nn.Conv2d(192, 32, 5, padding=2)
     reduced = nn.Sequential(nn.Conv2d(192, 16, 1), nn.Conv2d(16, 32, 5, padding=2))
-    whole, less = (account(_Widened(192, layers), 28).macs() for layers in (large, reduced))
-    note = f"{less:,} instead of {whole:,}; the slide's own shapes are in a picture, these are the usual example"
+    whole, less = (account(_WithChannels(192, layers), 28).macs() for layers in (large, reduced))
+    note = f"{less:,} instead of {whole:,}; the slide shows its shapes in a picture only; these are the usual example"
     subject = "5x5 convolution of 28x28x192 to 32 maps, 16 maps of 1x1 before it"
     return Check(subject, "share of the MACs", "", less / whole, "0.1", ROUNDING, "lecture slides, GoogLeNet", note)
 
 
 def vgg() -> Table:
-    """Returns VGG-16's head, the rules for stacks of convolutions, and the slides' statements on VGG."""
-    book = counted("vgg16", 224)
+    """Returns the checks of VGG-16's head, of the rules for stacks of convolutions, and of statements on VGG."""
+    network = counted("vgg16", 224)
     checks = [*_why_convolutions(), _bottleneck()]
     for row in paper_table("vgg_slide"):
         if row["kind"] == "rule":
             checks.append(_rule(row))
         elif row["kind"] == "head":
-            found = _head(row, book.layers)
+            found = _head(row, network.layers)
             checks += [found] if found else []
         else:
-            checks.append(_network(row, book) if row["kind"] == "network" else _statement(row, book))
+            checks.append(_network(row, network) if row["kind"] == "network" else _statement(row, network))
     text = (
-        f"Rules are counted on modules with C = {CHANNELS} and H = W = {SIDE} and divided by the powers of C and HW in "
-        "them; memory in rules is in elements. The head and the statements are those of `vgg16` at 224 pixels."
+        f"Rules are counted on modules with C = {CHANNELS} and H = W = {SIDE}, and divided by their powers of C and "
+        "HW; memory in rules is in elements. The head and the statements are of `vgg16` at 224 pixels."
     )
     return Table("vgg", "Why convolutions, and VGG's rules", text, tuple(checks))

@@ -1,7 +1,7 @@
-"""Every published cost beside ours: `python -m vision_repro.published.tables [--out=outputs/tables]`.
+"""Compares every published cost with ours: `python -m vision_repro.published.tables [--out=outputs/tables]`.
 
-Writes each table as CSV and Markdown, figures where one helps, `architectures.md` and `summary.md`. The exit code is 1
-if a number is outside its band and the table does not say why.
+Writes each table as CSV and Markdown, some with a figure, and `architectures.md` and `summary.md`. The exit code is 1
+if a number is outside its band without an explanation in the table.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_repro.accounting.check import Table, to_csv, to_markdown
 from vision_repro.config import UserError, describe, option, parse_single
 from vision_repro.published.check import Table, to_csv, to_markdown
 from vision_repro.store.atomic import write_atomic
@@ -18,13 +19,13 @@ from vision_repro.store.atomic import write_atomic
 
 @dataclass(frozen=True)
 class Options:
-    """Where the tables go."""
+    """Folder of the tables."""
 
     out: str = option("outputs/tables", "folder of the tables and figures")
 
 
-def makers() -> list[Callable[[], Table]]:
-    """Returns what makes the tables, in the order of the slides and papers."""
+def table_builders() -> list[Callable[[], Table]]:
+    """Returns the functions that build the tables, in the order of the slides and papers."""
     from vision_repro.published import exaflops, rules, slides, training_cost, windows
 
     return [
@@ -44,7 +45,7 @@ def makers() -> list[Callable[[], Table]]:
 
 
 def write(table: Table, out: Path) -> None:
-    """Writes a table as CSV and Markdown, with the figure that belongs to it."""
+    """Writes a table as CSV and Markdown, with its figure if it has one."""
     from vision_repro.figures.style import save
     from vision_repro.published import charts, training_cost
 
@@ -55,13 +56,13 @@ def write(table: Table, out: Path) -> None:
     if table.name == "vit_table6":
         save(charts.table_6(table), out / "vit_table6")
     if table.name == "alexnet_64":
-        save(charts.where_the_cost_lies(), out / "alexnet_64")
+        save(charts.layer_shares(), out / "alexnet_64")
     if table.name == "cost":
         write_atomic(out / "plans.csv", training_cost.plans_csv())
 
 
 def summary(tables: Sequence[Table]) -> str:
-    """Returns how many numbers are inside their band, and for each other one what is printed and counted, and why."""
+    """Returns the number of checks by verdict, and a line for each number outside its band, with its explanation."""
     lines = ["| table | inside | explained | outside |", "|---|---:|---:|---:|"]
     for table in tables:
         counts = " | ".join(str(table.count(verdict)) for verdict in ("inside", "explained", "outside"))
@@ -74,20 +75,20 @@ def summary(tables: Sequence[Table]) -> str:
                 unit = f" {check.unit}" if check.unit else ""
                 numbers = f"printed {check.published}{unit}, counted {check.ours:.9g}{unit} (band: {check.band})"
                 where = f"{table.name}, {check.subject}, {check.quantity}"
-                lines.append(f"- {check.verdict}: {where}: {numbers}. {check.remark}".rstrip())
+                lines.append(f"- {check.verdict}: {where}: {numbers}. {check.full_note}".rstrip())
     return "\n".join(lines) + "\n"
 
 
 def make_all(out: Path) -> list[Table]:
-    """Writes every table under `out` as soon as it is counted, and returns them."""
+    """Writes each table to `out` as soon as it is built; returns all of them."""
     from vision_repro.accounting.architectures import architectures_markdown
 
     tables = []
-    for make in makers():
+    for make in table_builders():
         tables.append(make())
         write(tables[-1], out)
     write_atomic(out / "architectures.md", architectures_markdown())
-    write_atomic(out / "summary.md", f"# Costs, ours beside the published ones\n\n{summary(tables)}")
+    write_atomic(out / "summary.md", f"# Costs: ours and the published ones\n\n{summary(tables)}")
     return tables
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from vision_repro.accounting.check import EXACT, Check, Table, format_number
 from vision_repro.accounting.devices import devices, plan_cost
 from vision_repro.accounting.markdown import markdown_table
 from vision_repro.papers.tables import paper_table
@@ -12,7 +13,7 @@ from vision_repro.published.check import EXACT, Check, Table, number
 from vision_repro.published.exaflops import exaflops
 
 UTILISATION = 0.4
-"""An assumption, printed with every number: the share of the peak rate that training reaches."""
+"""Assumed fraction of the peak rate that training reaches; every table prints it."""
 TPU = "TPUv3-core"
 RUNS = (("ViT-B/16", 7), ("ViT-L/16", 14), ("ViT-H/14", 14), ("ResNet152x2", 14), ("R50x1+ViT-L/16", 14))
 """(model, epochs of JFT) of ViT's Table 6 for which the plans are written."""
@@ -22,7 +23,7 @@ _SLIDES = "lecture slides, cost of training; ViT paper, Table 2 (2.5k core-days)
 
 
 def slides_price() -> Table:
-    """Returns the slides' price of ViT-H/14 beside what it should have been."""
+    """Returns the checks of the slides' price of ViT-H/14 against core-days x price of a core."""
     days = next(float(row["mean"]) for row in _core_days() if row["model"] == "ViT-H/14")
     core = devices()[TPU]
     assert core.price is not None
@@ -44,7 +45,7 @@ def _core_days() -> list[dict[str, str]]:
 
 
 def _reported() -> str:
-    """Returns the rate that a TPUv3 core reached in the runs of ViT's Table 2, from our FLOPs and their core-days."""
+    """Returns the rate of a TPUv3 core in the runs of ViT's Table 2, from our FLOPs and the printed core-days."""
     peak, rows = devices()[TPU].peak, []
     for model, data, epochs in REPORTED:
         days = next(float(row["mean"]) for row in _core_days() if (row["model"], row["pretrain_data"]) == (model, data))
@@ -52,11 +53,11 @@ def _reported() -> str:
         rate = count * 1e18 / (days * 86400)
         expected = plan_cost(count * 1e18, TPU, UTILISATION).days
         cells = (
-            number(round(count)),
-            number(days),
+            format_number(round(count)),
+            format_number(days),
             f"{rate / 1e12:.1f}",
             f"{rate / peak:.0%}",
-            number(round(expected)),
+            format_number(round(expected)),
         )
         rows.append([f"{model}, {data}, {epochs} epochs", *cells])
     head = ["", "exaFLOPs", "core-days printed", "TFLOP/s a core", "of peak", f"core-days at {UTILISATION:.0%}"]
@@ -98,7 +99,7 @@ def plans_csv() -> str:
 
 
 def plans_markdown() -> str:
-    """Returns the plans as Markdown, a line a run and device, with the assumptions under it."""
+    """Returns the plans as Markdown, one line for each run and device, and the assumptions below."""
     rows = []
     for row in plans():
         peak = row["peak_tflops"] + "*" * (row["peak_confidence"] == "memory")
@@ -109,10 +110,10 @@ def plans_markdown() -> str:
     align = ["---", "---:", "---", *["---:"] * 5]
     return (
         markdown_table(head, align, rows)
-        + f"\n\nAt {UTILISATION:.0%} of the peak rate, which is an assumption. Device-days of a {TPU} are core-days. "
-        "Dollars are list prices, kWh the device alone at its stated watts; `*` marks a peak rate or a price from "
-        "memory. Every number and its source is in `vision_repro/accounting/published/devices.csv`, which may be "
-        "edited; where that has none, the cell is empty."
+        + f"\n\nAssumption: {UTILISATION:.0%} of the peak rate. Device-days of a {TPU} are core-days. "
+        "Dollars are list prices; kWh are of the device alone at its stated watts; `*` marks a peak rate or a price "
+        "from memory. Every number and its source is in `vision_repro/papers/printed/devices.csv`, which you may "
+        "edit; a number that is missing there is an empty cell here."
     )
 
 

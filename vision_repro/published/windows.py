@@ -1,4 +1,4 @@
-"""Why windows: attention over the whole map against attention in windows, counted on real Swin modules (Swin, 3.2)."""
+"""Compares attention over the whole map with attention in windows, counted on real Swin modules (Swin, 3.2)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from vision_repro.accounting.architectures import counted
+from vision_repro.accounting.check import EXACT, Check, Table
 from vision_repro.models.swin import msa_macs, wmsa_macs
-from vision_repro.published.check import EXACT, Check, Table
 
 CHANNELS, WINDOW, PATCH, STAGES = 96, 7, 4, 4
 """Swin-T."""
 SIZES = (224, 448, 672, 896, 1120)
-"""Image sides whose maps windows of 7 tokens divide in every stage [pixels]."""
+"""Image sides [pixels] for which windows of 7 tokens divide the map of every stage."""
 SOURCE = "Swin paper (arXiv 2103.14030), Eq. 1 and 2"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Multiply-adds of one attention module: counted over the whole map and in windows, and as the equations say."""
+    """Multiply-adds of one attention module over the whole map and in windows: counted, and by the equations."""
 
     image_size: int
     stage: int
@@ -65,7 +65,7 @@ def points() -> tuple[Point, ...]:
 
 
 def windows() -> Table:
-    """Returns the counted multiply-adds beside Eq. 1 and Eq. 2."""
+    """Returns the checks of the counted multiply-adds against Eq. 1 and Eq. 2."""
     checks = []
     for point in points():
         subject = f"{point.image_size} px, stage {point.stage + 1}, {point.side} x {point.side} x {point.channels}"
@@ -76,7 +76,7 @@ def windows() -> Table:
         ]
     text = (
         f"One attention module of Swin-T: `swin-t-global` against windows of {WINDOW} x {WINDOW} tokens. The whole map "
-        "costs 4hwC^2 + 2(hw)^2 C multiply-adds, windows 4hwC^2 + 2M^2 hwC; the softmax is left out. Compute drops "
-        "because the second term grows with the square of the map in one, and in proportion to it in the other."
+        "costs 4hwC^2 + 2(hw)^2 C multiply-adds, windows 4hwC^2 + 2M^2 hwC, both without softmax. Windows cost less "
+        "because their second term grows in proportion to the map, and that of the whole map with its square."
     )
     return Table("swin_windows", "Swin: attention in windows", text, tuple(checks), wide=True)

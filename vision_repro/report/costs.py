@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_repro.published.check import COLUMNS, number
+from vision_repro.accounting.check import COLUMNS, format_number
 
 WORDS = ("inside", "explained", "outside")
 
@@ -82,6 +82,6 @@ def _title(file: Path) -> str:
 
 def _number(text: str) -> str:
     try:
-        return number(float(text))
+        return format_number(float(text))
     except (ValueError, OverflowError):
         return text

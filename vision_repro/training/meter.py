@@ -181,4 +181,4 @@ def cost(meter: Meter, config: RunConfig, context: RunContext, forward: Forward,
         "device_hours": round(seconds * count / 3600, 6),
         **measured,
     }
-    return {**found, **priced(found)}
+    return {**found, **derived_costs(found)}

@@ -1,7 +1,7 @@
-"""Our numbers beside the published ones: ratio, stated band, verdict, and the reason of every deviation. No torch here.
+"""Compares our numbers with the published ones: ratio, band, verdict, explanation. Imports no torch.
 
-A row outside its band is `explained` if its note says why the published number deviates; else it is `outside`, and the
-tables exit with 1.
+A number outside its band is `explained` if the table gives a reason for the difference, else `outside`. The command of
+the tables returns 1 if a number is `outside`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COLUMNS = ("table", "subject", "quantity", "unit", "ours", "published", "ratio",
 
 @dataclass(frozen=True)
 class Band:
-    """How far a number may be from the published one: a fraction of it, half a unit of its last digit, or the wider."""
+    """Allowed distance from the published number: a fraction of it, half a unit of its last digit, or the larger."""
 
     relative: float = 0.0
     rounding: bool = False
@@ -41,7 +41,7 @@ EXACT, ROUNDING = Band(), Band(rounding=True)
 
 @dataclass(frozen=True)
 class Check:
-    """One number of ours beside the published one, which keeps its printed digits."""
+    """One of our numbers and the published one, which keeps its printed digits."""
 
     subject: str
     quantity: str
@@ -52,29 +52,29 @@ class Check:
     source: str
     note: str = ""
     explanation: str = ""
-    """Why the published number is outside the band, where it is expected to be."""
+    """Reason for a number that is expected to be outside the band."""
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the published number, or None where that is 0."""
+        """Our number over the published one, or None if that is 0."""
         return self.ours / float(self.published) if float(self.published) else None
 
     @property
     def verdict(self) -> str:
-        """`inside` the band, outside it but `explained`, or `outside`."""
+        """`inside`, `explained` (outside the band, with a reason) or `outside`."""
         if self.band.holds(self.ours, self.published):
             return "inside"
         return "explained" if self.explanation else "outside"
 
     @property
-    def remark(self) -> str:
-        """The explanation, if the number needs one, and the note."""
+    def full_note(self) -> str:
+        """The explanation, if the number is outside the band, and the note."""
         return "; ".join(filter(None, (self.explanation if self.verdict == "explained" else "", self.note)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """Checks under one heading; `wide` tables show a line a subject, others a line a check."""
+    """Checks under one heading; a `wide` table has one line for each subject, any other one line for each check."""
 
     name: str
     title: str
@@ -83,7 +83,7 @@ class Table:
     wide: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError if a number stands in it twice, of which a wide table would show one."""
+        """Raises ValueError if a subject has a quantity twice; a wide table would show only one of them."""
         keys = [(check.subject, check.quantity) for check in self.checks]
         twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
         if twice:
@@ -94,8 +94,8 @@ class Table:
         return sum(check.verdict == verdict for check in self.checks)
 
 
-def number(value: float) -> str:
-    """Returns an integer with separators, any other number with five digits or more."""
+def format_number(value: float) -> str:
+    """Returns an integer with thousands separators, any other number with at least five significant digits."""
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.5g}"
@@ -106,20 +106,20 @@ def _ratio(check: Check, digits: int) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Returns all checks as CSV, a line each, `ours` with all digits."""
+    """Returns all checks as CSV, one line each; `ours` has 12 significant digits."""
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(COLUMNS)
     for table in tables:
         for check in table.checks:
             start = (table.name, check.subject, check.quantity, check.unit, f"{check.ours:.12g}", check.published)
-            end = (_ratio(check, 6), str(check.band), check.verdict, check.remark, check.source)
+            end = (_ratio(check, 6), str(check.band), check.verdict, check.full_note, check.source)
             lines.writerow((*start, *end))
     return out.getvalue()
 
 
 def to_markdown(table: Table) -> str:
-    """Returns a table as Markdown: title, text, numbers, and the tally of its verdicts."""
+    """Returns a table as Markdown: title, text, numbers, and the number of checks by verdict."""
     body = _wide(table.checks) if table.wide else _long(table.checks)
     tally = f"{table.count('inside')} of {len(table.checks)} inside their band, {table.count('explained')} explained"
     tally += f", {table.count('outside')} outside without an explanation." if table.count("outside") else "."
@@ -131,34 +131,34 @@ def _long(checks: Sequence[Check]) -> str:
     columns: list[tuple[str, str, Callable[[Check], str]]] = [
         ("", "---", lambda check: check.subject),
         ("quantity", "---", _quantity),
-        ("ours", "---:", lambda check: number(check.ours)),
+        ("ours", "---:", lambda check: format_number(check.ours)),
         ("published", "---:", lambda check: check.published),
         ("ratio", "---:", lambda check: _ratio(check, 4)),
         ("band", "---", lambda check: str(check.band)),
         ("verdict", "---", _verdict),
-        ("note", "---", lambda check: check.remark),
+        ("note", "---", lambda check: check.full_note),
     ]
     rows = [[show(check) for _, _, show in columns] for check in checks]
     return markdown_table([name for name, _, _ in columns], [line for _, line, _ in columns], rows)
 
 
 def _wide(checks: Sequence[Check]) -> str:
-    """Returns a line a subject: ours, the published number and the ratio of each quantity, `!` where it is outside.
+    """Returns one line for each subject: our number, the published one and the ratio of each quantity.
 
-    A quantity that has to be equal has no column for its ratio.
+    `!` marks a number outside its band. A quantity that must be equal has no column for its ratio.
     """
     quantities = list(dict.fromkeys(_quantity(check) for check in checks))
     equal = {name for name in quantities if all(check.band == EXACT for check in checks if _quantity(check) == name)}
     head = [word for name in quantities for word in (name, "published", "ratio")[: 2 if name in equal else 3]]
     rows = []
     for subject in dict.fromkeys(check.subject for check in checks):
-        mine = {_quantity(check): check for check in checks if check.subject == subject}
+        by_quantity = {_quantity(check): check for check in checks if check.subject == subject}
         cells = [subject]
         for name in quantities:
-            check = mine.get(name)
-            shown = [number(check.ours), _marked(check), _ratio(check, 4)] if check else [""] * 3
+            check = by_quantity.get(name)
+            shown = [format_number(check.ours), _marked(check), _ratio(check, 4)] if check else [""] * 3
             cells += shown[: 2 if name in equal else 3]
-        notes = dict.fromkeys(filter(None, (check.remark for check in mine.values())))
+        notes = dict.fromkeys(filter(None, (check.full_note for check in by_quantity.values())))
         rows.append([*cells, "; ".join(notes)])
     align = ["---", *["---:"] * len(head), "---"]
     bands = f"Bands: {_bands(checks)}. `!` marks a number outside."
@@ -170,7 +170,7 @@ def _quantity(check: Check) -> str:
 
 
 def _bands(checks: Sequence[Check]) -> str:
-    """Returns `parameters exact; forward 1 % or rounding`, with all bands that a quantity has."""
+    """Returns the bands of each quantity, such as `parameters exact; forward 1 % or rounding`."""
     found: dict[str, dict[str, None]] = {}
     for check in checks:
         found.setdefault(check.quantity, {})[str(check.band)] = None

@@ -5,8 +5,8 @@ import io
 
 import pytest
 
+from vision_repro.accounting.check import EXACT, ROUNDING, Band, Check, Table, format_number, to_csv, to_markdown
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, ROUNDING, Band, Check, Table, number, to_csv, to_markdown
 
 
 def check(ours: float, printed: str, band: Band, explanation: str = "") -> Check:
@@ -51,9 +51,9 @@ def test_bands_say_what_they_are() -> None:
 def test_a_deviation_needs_an_explanation() -> None:
     outside, explained = check(149.5, "145", ROUNDING), check(149.5, "145", ROUNDING, "slide error")
     assert (outside.verdict, explained.verdict) == ("outside", "explained")
-    assert (outside.remark, explained.remark) == ("a note", "slide error; a note")
+    assert (outside.full_note, explained.full_note) == ("a note", "slide error; a note")
     inside = check(150, "150", ROUNDING, "slide error")
-    assert (inside.verdict, inside.remark, inside.ratio) == ("inside", "a note", 1.0)
+    assert (inside.verdict, inside.full_note, inside.ratio) == ("inside", "a note", 1.0)
     assert check(3.9, "0", ROUNDING).ratio is None
 
 
@@ -90,7 +90,7 @@ def test_csv_has_all_digits_and_a_line_a_check() -> None:
 
 
 def test_numbers() -> None:
-    assert [number(value) for value in (5.0, 61_100_840, 1567.12, 17.5638, 0.0828)] == [
+    assert [format_number(value) for value in (5.0, 61_100_840, 1567.12, 17.5638, 0.0828)] == [
         "5",
         "61,100,840",
         "1,567.1",
