@@ -190,7 +190,7 @@ def test_schedules_equal_their_formulas() -> None:
     [
         (lambda: h.bit_hyper_rule(0, 32, 32), "needs images, not 0"),
         (lambda: h.bit_hyper_rule(10, 32, 32, variant="code"), 'variant "code" is unknown'),
-        (lambda: h.vit_fine_tuning("cifar-10"), 'is no data set .*Did you mean "cifar10"'),
+        (lambda: h.vit_fine_tuning("cifar-10"), 'is not a data set .*Did you mean "cifar10"'),
         (lambda: h.vit_fine_tuning("digits"), "expected one of imagenet, cifar10, cifar100, pets, flowers, vtab"),
         (lambda: h.vit_pretraining("vit-h/14", "imagenet"), "is not a model that Table 3 trains on imagenet.*ViT-L/16"),
         (lambda: h.vit_pretraining("vit-l/16", "jft300m"), "for 7 or 14 epochs, not None"),

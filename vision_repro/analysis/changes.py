@@ -1,8 +1,8 @@
-"""What changed between two tables of one experiment: by setting and metric, against the noise between seeds.
+"""Compares two tables of one experiment, by setting and metric, against the noise between seeds.
 
-A is what was, B what is; every difference is B minus A. Seeds that both have are paired, as a seed fixes subset,
-weights and order; without two such seeds the sides are taken as independent (Welch). The p values are corrected for
-the number of comparisons (Holm): where nothing changed, the chance that anything at all is flagged is at most 5 %.
+A is the table before, B the one after; every difference is B minus A. Seeds that both have are paired, because a seed
+fixes subset, weights and order; without two such seeds the sides are taken as independent (Welch). The p values are
+corrected for the number of comparisons (Holm): if nothing changed, the chance of any flag at all is at most 5 %.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All changes in the order of settings and metrics, and what is only in A or only in B, as text."""
+    """All changes in the order of settings and metrics, and the names of those that only A or only B has."""
 
     changes: tuple[Change, ...]
     only_before: tuple[str, ...]
@@ -70,7 +70,7 @@ def compare_tables(before: Table, after: Table, level: float = LEVEL) -> Compari
     changes: list[Change] = []
     only: tuple[list[str], list[str]] = ([], [])
     for side, keys in enumerate((first.keys() - second.keys(), second.keys() - first.keys())):
-        only[side].extend(words(dict(zip(before.columns, key, strict=True))) for key in sorted(keys, key=_order))
+        only[side].extend(setting_text(dict(zip(before.columns, key, strict=True))) for key in sorted(keys, key=_order))
     for key in shared:
         setting = dict(zip(before.columns, key, strict=True))
         a, b = first[key], second[key]
@@ -78,25 +78,25 @@ def compare_tables(before: Table, after: Table, level: float = LEVEL) -> Compari
             if metric in a.metrics and metric in b.metrics:
                 changes.append(_change(setting, metric, a, b, level))
             else:
-                only[metric not in a.metrics].append(f"{metric} of {words(setting)}")
-        if a.lost or b.lost:
+                only[metric not in a.metrics].append(f"{metric} of {setting_text(setting)}")
+        if a.diverged or b.diverged:
             changes.append(_divergence(setting, a, b, level))
     return Comparison(tuple(_corrected(changes, level)), tuple(only[0]), tuple(only[1]), level)
 
 
-def words(setting: Mapping[str, Level]) -> str:
+def setting_text(setting: Mapping[str, Level]) -> str:
     """Returns `model=vit-64x4/2, train_size=20`."""
     return ", ".join(f"{name}={entry}" for name, entry in setting.items())
 
 
 @dataclass
 class _Runs:
-    """One setting of one table: metric -> seed -> value of good runs, units, and the seeds of all and lost runs."""
+    """One setting of one table: metric -> seed -> value of good runs, units, seeds of all and of diverged runs."""
 
     metrics: dict[str, dict[int, float]]
     units: dict[str, str]
     seeds: set[int]
-    lost: set[int]
+    diverged: set[int]
 
 
 def _settings(table: Table) -> dict[Key, _Runs]:
@@ -107,7 +107,7 @@ def _settings(table: Table) -> dict[Key, _Runs]:
         runs.units[row.metric] = row.unit
         runs.seeds.add(row.seed)
         if row.diverged:
-            runs.lost.add(row.seed)
+            runs.diverged.add(row.seed)
         if row.ok:
             values[row.seed] = row.value
     return found
@@ -145,7 +145,7 @@ def _change(setting: Mapping[str, Level], metric: str, a: _Runs, b: _Runs, level
 
 
 def _status(first: Mapping[int, float], second: Mapping[int, float], interval: Interval) -> str:
-    """Returns NOISE where a test is possible: which side of it the number is on follows from the corrected p."""
+    """Returns NOISE if a test is possible: whether it is beyond noise follows from the corrected p."""
     if first == second:
         return SAME
     if interval.n >= 2 and interval.bounded and interval.spread:
@@ -155,10 +155,10 @@ def _status(first: Mapping[int, float], second: Mapping[int, float], interval: I
 
 def _divergence(setting: Mapping[str, Level], a: _Runs, b: _Runs, level: float) -> Change:
     """Compares the fractions of diverged runs by Fisher's exact test; there is no interval."""
-    counts = (len(a.lost), len(a.seeds)), (len(b.lost), len(b.seeds))
-    before, after = (lost / runs for lost, runs in counts)
+    counts = (len(a.diverged), len(a.seeds)), (len(b.diverged), len(b.seeds))
+    before, after = (diverged / runs for diverged, runs in counts)
     gap = Interval(after - before, -math.inf, math.inf, min(len(a.seeds), len(b.seeds)), level)
-    p, status = fisher(*counts), SAME if a.lost == b.lost and a.seeds == b.seeds else NOISE
+    p, status = fisher(*counts), SAME if a.diverged == b.diverged and a.seeds == b.seeds else NOISE
     seeds = len(a.seeds), len(b.seeds)
     return Change(setting, DIVERGED, "fraction", before, after, gap, seeds, "Fisher", p, status=status)
 
@@ -176,7 +176,7 @@ def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
 
 
 def _corrected(changes: Sequence[Change], level: float) -> Iterable[Change]:
-    """Yields the changes with the corrected p, flagged where it is below 1 - level."""
+    """Yields the changes with the corrected p, flagged if it is below 1 - level."""
     tested = [item.p for item in changes if item.status == NOISE]
     found = iter(holm(tested))
     for item in changes:

@@ -74,7 +74,7 @@ Judge = Callable[[Evidence], Judgement]
 class Verdict:
     """A verdict on one claim, as it is reported, numbers in `unit`; `subject` and `note` are parts of `reason`.
 
-    `paper` is the number that the paper prints for the same quantity, with its unit, or empty where it prints none.
+    `paper` is the number that the paper prints for the same quantity, with its unit, or empty if it prints none.
     """
 
     claim: str

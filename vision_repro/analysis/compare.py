@@ -127,7 +127,7 @@ def _shown(number: float, unit: str, sign: str = "") -> str:
 
 
 def to_csv(found: Comparison) -> str:
-    """Returns every comparison as CSV with nine digits, in units of the table; empty where there is no number."""
+    """Returns every comparison as CSV with nine digits, in units of the table; empty if there is no number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = list(found.changes[0].setting) if found.changes else []

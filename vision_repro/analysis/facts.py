@@ -1,4 +1,4 @@
-"""What stands beside the numbers of a result, its config and provenance, as flat facts that compare line by line."""
+"""Config and provenance of a result as flat facts, and which of them differ between two results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def provenance_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def differing(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[str]:
-    """Returns a Markdown table of the facts that differ, empty where none does, or a line that a side has none."""
+    """Returns a Markdown table of the facts that differ, empty if none does, or a line that a side has none."""
     if before is None or after is None:
         missing = " and ".join(side for side, facts in (("A", before), ("B", after)) if facts is None)
         return [] if before is None and after is None else [f"{missing} has no such file, or one that cannot be read."]

@@ -3,8 +3,8 @@
 The share of a parameter is the variance of its marginal over the variance of the whole, both predicted by a forest of
 trees grown on the trials (functional ANOVA: Hutter, Hoos and Leyton-Brown, ICML 2014, section 4; here the marginal is
 the mean over the trials' own other parameters). On a full grid it is the main effect of a classical ANOVA. What no
-parameter explains alone is interaction, or noise: so each share stands beside what chance alone gives, the share of the
-same parameter where the values are shuffled among the trials.
+parameter explains alone is interaction, or noise. So each share is given with the one of chance: the share of the same
+parameter after the values were shuffled among the trials.
 
 Deviation: the marginals are means over the trials instead of over the whole box of parameters; a Bayesian search has
     hardly been in most of that box.
@@ -22,7 +22,7 @@ from vision_repro.analysis.table import order
 from vision_repro.analysis.trials import Trial, levels
 
 FEWEST = 4
-"""With fewer trials nothing is said."""
+"""With fewer trials there is no result."""
 TREES, SHUFFLES = 32, 20
 
 
@@ -30,7 +30,7 @@ TREES, SHUFFLES = 32, 20
 class Importance:
     """A parameter's share of the variance and that of chance (both fractions), and its rank correlation.
 
-    `chance` is what 19 of 20 shuffles stay below; `correlation` (Spearman) is None where an entry is a word.
+    `chance` is what 19 of 20 shuffles stay below; `correlation` (Spearman) is None if an entry is a word.
     """
 
     name: str

@@ -42,9 +42,9 @@ def summarise(table: Table, settings: tuple[str, ...], level: float = LEVEL) -> 
     for row in table.rows:
         key = (row.experiment, row.preset, *(row.get(name) for name in settings), row.metric)
         groups.setdefault(key, []).append(row)
-    lost = _diverged(table, settings)
+    diverged = _diverged(table, settings)
     ordered = sorted(groups, key=lambda key: tuple(map(order, key)))
-    return [_summary(groups[key], key, settings, lost.get(key[:-1], 0), level) for key in ordered]
+    return [_summary(groups[key], key, settings, diverged.get(key[:-1], 0), level) for key in ordered]
 
 
 def _diverged(table: Table, settings: tuple[str, ...]) -> dict[tuple[Level, ...], int]:
@@ -56,16 +56,18 @@ def _diverged(table: Table, settings: tuple[str, ...]) -> dict[tuple[Level, ...]
     return {key: len(found) for key, found in seeds.items()}
 
 
-def _summary(rows: list[Row], key: tuple[Level, ...], settings: tuple[str, ...], lost: int, level: float) -> SummaryRow:
+def _summary(
+    rows: list[Row], key: tuple[Level, ...], settings: tuple[str, ...], diverged: int, level: float
+) -> SummaryRow:
     if len({row.seed for row in rows}) < len(rows):
         raise ValueError(f"{key} has several runs of one seed: add the settings that vary to {settings}")
     setting = dict(zip(settings, key[2:-1], strict=True))
     interval = t_interval((row.value for row in rows if row.ok), level)
-    return SummaryRow(rows[0].experiment, rows[0].preset, setting, rows[0].metric, rows[0].unit, interval, lost)
+    return SummaryRow(rows[0].experiment, rows[0].preset, setting, rows[0].metric, rows[0].unit, interval, diverged)
 
 
 def to_csv(rows: Sequence[SummaryRow]) -> str:
-    """Returns CSV text with nine digits; a cell is empty where there is no number, such as the interval of one seed."""
+    """Returns CSV text with nine digits; a cell is empty if there is no number, such as the interval of one seed."""
     names = list(rows[0].setting) if rows else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -99,7 +101,7 @@ def to_markdown(rows: Sequence[SummaryRow], metric: str, across: str) -> str:
 def to_lines(rows: Sequence[SummaryRow], metrics: Sequence[str]) -> str:
     """Returns a Markdown table with a line for each setting and a column for each of the metrics that there are.
 
-    Fractions are shown as percent, as in `to_markdown`; what is the same for all seeds stands without an interval.
+    Fractions are shown as percent, as in `to_markdown`; a value that is the same for all seeds has no interval.
     """
     units = {row.metric: "%" if row.unit == "fraction" else row.unit for row in rows}
     shown = [metric for metric in metrics if metric in units]
@@ -114,13 +116,13 @@ def to_lines(rows: Sequence[SummaryRow], metrics: Sequence[str]) -> str:
 
 
 def _cell(row: SummaryRow) -> str:
-    lost = f" ({row.diverged} diverged)" if row.diverged else ""
+    diverged = f" ({row.diverged} diverged)" if row.diverged else ""
     if row.n == 0:
-        return f"diverged{lost}" if lost else ""
+        return f"diverged{diverged}" if diverged else ""
     low, mean, high = (_shown(number, row.unit) for number in (row.interval.low, row.interval.mean, row.interval.high))
     if row.interval.bounded and not row.interval.spread and row.unit != "fraction":
-        return mean + lost
-    return (f"{mean} [{low}, {high}]" if row.interval.bounded else f"{mean} (one seed)") + lost
+        return mean + diverged
+    return (f"{mean} [{low}, {high}]" if row.interval.bounded else f"{mean} (one seed)") + diverged
 
 
 def _shown(number: float, unit: str) -> str:

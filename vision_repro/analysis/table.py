@@ -141,7 +141,7 @@ def order(entry: Level) -> tuple[bool, float, str]:
 
 
 def parse_level(text: str) -> Level:
-    """Returns `text` as an int or a float where it is written as one, else unchanged (`nan` and `1_0` are words)."""
+    """Returns `text` as an int or a float if it is written as one, else unchanged (`nan` and `1_0` are words)."""
     if _INTEGER.fullmatch(text):
         return int(text)
     return float(text) if _DECIMAL.fullmatch(text) else text

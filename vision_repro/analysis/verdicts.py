@@ -35,7 +35,7 @@ def verdicts_to_markdown(verdicts: Sequence[Verdict]) -> str:
 def verdicts_to_json(verdicts: Sequence[Verdict]) -> str:
     """Returns a JSON list of the verdicts, numbers to nine digits, what is not finite as null.
 
-    `paper` is there only where the paper prints a number.
+    `paper` is there only if the paper prints a number.
     """
     return json.dumps([_plain(item) for item in verdicts], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -46,7 +46,7 @@ def estimate_text(item: Verdict) -> str:
 
 
 def numbers_text(item: Verdict) -> str:
-    """Returns the estimate and the note, without the name of the quantity, or the reason where there is no estimate."""
+    """Returns the estimate and the note, without the name of the quantity, or the reason if there is no estimate."""
     if item.estimate is None:
         return item.note or item.reason
     scale, unit = _SHOWN.get(item.unit, (1.0, item.unit))

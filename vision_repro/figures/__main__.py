@@ -2,7 +2,7 @@
 
 Drawn from the folder's table.csv and config.yaml alone, as PDF, SVG and PNG with fonts embedded; nothing is trained.
 The default style gives the files that the experiment wrote. Two-column venues get figure-column.* beside figure.*,
-for one column. In a column and on slides the verdicts and notes stand not in the figure but in caption.txt.
+for one column. In a column and on slides the verdicts and notes are not in the figure but in caption.txt.
 """
 
 from __future__ import annotations

@@ -78,11 +78,11 @@ def _apart(places: Sequence[float], limits: tuple[float, float], log: bool, wide
     def touch(one: float, other: float) -> bool:
         return abs(inch(one) - inch(other)) < (text_width(prefixed(one), 7) + text_width(prefixed(other), 7)) / 2 + 0.06
 
-    kept = [places[-1]]
+    labelled = [places[-1]]
     for value in places[:-1]:
-        if not any(touch(value, other) for other in kept):
-            kept.append(value)
-    return sorted(kept)
+        if not any(touch(value, other) for other in labelled):
+            labelled.append(value)
+    return sorted(labelled)
 
 
 def _round(limits: tuple[float, float], wide: float) -> list[float]:

@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Block:
-    """Columns that stand side by side under a title; the last of the rows is set apart, for it is what they cost."""
+    """Columns that stand side by side under a title; the last row, the cost, is set apart."""
 
     title: str
     rows: tuple[str, ...]
@@ -91,7 +91,7 @@ def broken(block: Block, width: float) -> Iterator[Block]:
 
 
 def _wide(columns: Sequence[Column]) -> float:
-    """Returns the room that neighbours of one group take, whose name stands above them [inches]."""
+    """Returns the room that the columns of one group take, with its name above them [inches]."""
     return max(sum(column.width for column in columns), text_width(columns[0].group, _SIZE) + _GAP) if columns else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What stands under the panels of a figure: the verdicts, one a paragraph, then what the figure shows."""
+"""The text under the panels of a figure: the verdicts, one a paragraph, then what the figure shows."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def seeds_note(rows: Sequence[SummaryRow]) -> str:
 
 def lost_note(rows: Sequence[SummaryRow]) -> str:
     """Returns how many runs diverged, or the empty string."""
-    lost = sum({tuple(row.setting.items()): row.diverged for row in rows}.values())
-    return f"{lost} diverged run{'' if lost == 1 else 's'} left out of the means" if lost else ""
+    diverged = sum({tuple(row.setting.items()): row.diverged for row in rows}.values())
+    return f"{diverged} diverged run{'' if diverged == 1 else 's'} left out of the means" if diverged else ""
 
 
 def _claim(item: Verdict) -> str:

@@ -33,7 +33,7 @@ class Curve:
 def draw(axes: Axes, curves: Sequence[Curve], sizes: Sequence[float]) -> None:
     """Draws mean and interval of every curve over all `sizes`; a size without a value is a gap in the line.
 
-    With a single size the models stand side by side around it.
+    With a single size the models are drawn side by side around it.
     """
     shifts = _shifts(len(curves)) if len(sizes) == 1 else [1.0] * len(curves)
     places = [[size * shift for size in sizes] for shift in shifts]

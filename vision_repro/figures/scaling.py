@@ -41,7 +41,7 @@ def data_scaling_figure(
 
     (a) test accuracy and (b) few-shot accuracy on frozen features of the rows of `preset`, mean and interval over seeds
     by model, and (c) the paper's accuracies after pre-training on three data sets. `width` is in inches, that of the
-    page if None; in a narrow figure the panels stand under each other.
+    page if None; in a narrow figure the panels are under each other.
     """
     width, words = page().width if width is None else width, page().words
     ours = [row for row in rows if row.preset == preset]

@@ -107,7 +107,7 @@ def _measured(text: str, size: float, family: str, bold: bool) -> float:
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
-    """Breaks a text into lines that are at most `width` inches wide at `size` points (a longer word stands alone)."""
+    """Breaks a text into lines of at most `width` inches at `size` points; a longer word has a line of its own."""
     bars = text_width("||", size)  # around a word, so that the room at its sides counts
     space = text_width("| |", size) - bars
     lines: list[list[str]] = [[]]

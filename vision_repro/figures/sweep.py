@@ -31,7 +31,7 @@ _STOPPED, _DIVERGED, _BEST = "#9A9A9A", "#8C4C8C", "#D55E00"
 
 @dataclass(frozen=True)
 class Scale:
-    """One upright axis: where an entry stands (0 is the bottom, 1 the top), and its ticks with their labels."""
+    """One upright axis: the height of an entry (0 is the bottom, 1 the top), and its ticks with their labels."""
 
     name: str
     place: Callable[[Level], float]
@@ -48,7 +48,7 @@ def sweep_figure(
 ) -> Figure:
     """Returns a line for each trial through its parameters to its value, and a bar for each parameter.
 
-    `width` is in inches, that of the page if None; in a narrow figure the panels stand under each other.
+    `width` is in inches, that of the page if None; in a narrow figure the panels are under each other.
     """
     width = page().width if width is None else width
     with style():

@@ -143,8 +143,8 @@ def _explained(table: Table) -> list[str]:
     """Returns what the cells are, by the number of runs behind them."""
     rows = [row for row in table.rows if row.metric == METRIC and row.ok]
     runs = sorted({sum(other.settings == row.settings for other in rows) for row in rows})
-    lost = table.diverged()
+    diverged = table.diverged()
     count = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else str(runs[0] if runs else 0)
     shown = "one run a cell" if runs == [1] else f"mean ± standard deviation over {count} runs"
-    some = [f"{lost} diverged run{'' if lost == 1 else 's'} left out"] if lost else []
+    some = [f"{diverged} diverged run{'' if diverged == 1 else 's'} left out"] if diverged else []
     return [f"(a): {shown}, the best of a row in bold", "(b): without the column of Noisy Student", *some]

@@ -1,4 +1,4 @@
-"""Where a figure will be printed: column widths [inches], type, and what stands in the figure itself.
+"""Where a figure will be printed: column widths [inches], type, and whether the figure itself has words.
 
 Figures ask `page()` for their width, and `points` and `stroke` for sizes; the default page is that of an ICLR paper.
 On slides everything is drawn twice as large: such a figure is laid out at half its width, and enlarged as a whole.
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 SERIF = "STIXGeneral"
 """Ships with matplotlib, so that every machine draws the same glyphs; close to the Times of the papers."""
 SANS = "DejaVu Sans"
-"""Ships with matplotlib, too; stands for the Arial or Helvetica of journals and slides."""
+"""Ships with matplotlib, too; in place of the Arial or Helvetica of journals and slides."""
 SMALLEST = 6.0
 """No text is smaller than this, at any venue [points]."""
 NARROW = 4.5
-"""Below this width [inches] panels stand under each other: side by side their titles would not fit."""
+"""Below this width [inches] panels are drawn under each other: side by side their titles would not fit."""
 _INCH = 25.4  # millimetres
 
 
@@ -26,7 +26,7 @@ _INCH = 25.4  # millimetres
 class Venue:
     """Widths [inches] with what they are the width of, and where that is written; `type_size` scales text only.
 
-    `enlarged` scales everything, `words` says whether verdicts and notes stand in a figure as wide as the text. In a
+    `enlarged` scales everything, `words` says whether a figure as wide as the text has verdicts and notes. In a
     single column they never do: they would make it longer than the page.
     """
 
@@ -50,7 +50,7 @@ class Venue:
 class Page:
     """A venue and the width that a figure is laid out for [inches], before it is enlarged.
 
-    `words` says whether verdicts and notes stand in the figure.
+    `words` says whether the figure has verdicts and notes.
     """
 
     venue: Venue

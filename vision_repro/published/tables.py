@@ -13,7 +13,6 @@ from pathlib import Path
 
 from vision_repro.accounting.check import Table, to_csv, to_markdown
 from vision_repro.config import UserError, describe, option, parse_single
-from vision_repro.published.check import Table, to_csv, to_markdown
 from vision_repro.store.atomic import write_atomic
 
 

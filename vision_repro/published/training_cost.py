@@ -9,7 +9,6 @@ from vision_repro.accounting.check import EXACT, Check, Table, format_number
 from vision_repro.accounting.devices import devices, plan_cost
 from vision_repro.accounting.markdown import markdown_table
 from vision_repro.papers.tables import paper_table
-from vision_repro.published.check import EXACT, Check, Table, number
 from vision_repro.published.exaflops import exaflops
 
 UTILISATION = 0.4

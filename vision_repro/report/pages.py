@@ -66,7 +66,7 @@ def result_page(
         "settings": flat({key: value for key, value in result.config.items() if key != "preset"}),
         "outcome": _outcome(result),
         "older": older_recipe(result),
-        "ledger": ledger_text.shown(result.ledger) if result.ledger else None,
+        "ledger": ledger_text.table_rows(result.ledger) if result.ledger else None,
     }
 
 

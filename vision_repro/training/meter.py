@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from vision_repro.accounting import energy
 from vision_repro.accounting.flops import training_flops
-from vision_repro.accounting.ledger import priced
+from vision_repro.accounting.ledger import derived_costs
 from vision_repro.config import RunConfig
 from vision_repro.tasks.forward_flops import Forward
 from vision_repro.training.device import processor

@@ -104,7 +104,7 @@ def add_evaluation(context: RunContext, seconds: float) -> None:
         cost["evaluation_seconds"] = round(cost["evaluation_seconds"] + seconds, 3)
         cost["device_hours"] = round(cost["device_hours"] + seconds / 3600, 6)
         write_atomic(
-            context.folder.path / ledger.COST_NAME, json.dumps({**cost, **ledger.priced(cost)}, indent=1) + "\n"
+            context.folder.path / ledger.COST_NAME, json.dumps({**cost, **ledger.derived_costs(cost)}, indent=1) + "\n"
         )
 
 

@@ -14,7 +14,7 @@ from vision_repro.analysis.intervals import differences, mean_by_seed
 from vision_repro.analysis.judges.estimates import ACCURACY, greater, rising
 
 Measure = Callable[[Evidence, str, int], Mapping[int, float]]
-"""A number by seed of a model and a training size, higher where there is more of what is claimed."""
+"""A number by seed of a model and a training size, higher if there is more of what is claimed."""
 
 
 def accuracy(evidence: Evidence, model: str, size: int) -> Mapping[int, float]:

@@ -61,7 +61,7 @@ def not_worse(
 ) -> Judgement:
     """Judges the claim that `first` scores at most `margin` below `second`: the whole interval is above -margin.
 
-    It also holds where `first` is better: this is not the equality of both.
+    It also holds if `first` is better: this is not the equality of both.
     """
     difference, means, diverged = pair_of(evidence, first, second, metric)
     return above_margin(
@@ -141,7 +141,7 @@ def jointly(evidence: Evidence, judges: Sequence[Judge], *, subject: str = "") -
     """Judges the claim that the claims of several judges are all true, such as `all of these score the same`.
 
     `fails` if one fails, else `untested` or `undecided` if one is, and `holds` if all hold: then no correction for
-    their number is needed, since the joint claim errs only where a single one does. `fails` has none either (see
+    their number is needed, since the joint claim errs only if a single one does. `fails` has none either (see
     `claims`). The estimate is that of the comparison that decides; of several, of the one farthest from 0.
     """
     judgements = [judge(evidence) for judge in judges]

@@ -1,6 +1,6 @@
 """Judges of numbers by seed: above 0, above a margin, within a margin, rising with a size, or an exact count.
 
-Each says `untested` first where the preset is no evidence, the seeds are too few, all models are at the ceiling, or
+Each says `untested` first if the preset is no evidence, the seeds are too few, all models are at the ceiling, or
 the seeds show no spread. The judges of the other files compute the numbers and leave the decision to these.
 """
 

@@ -32,7 +32,7 @@ def costs(evidence: Evidence, setting: Setting, metric: str) -> Series:
 
 
 def exponents(series: Series) -> dict[int, float]:
-    """Returns the exponent by seed, over all sizes, of the seeds that have all; none where there are under two sizes.
+    """Returns the exponent by seed, over all sizes, of the seeds that have all; none if there are under two sizes.
 
     Raises:
         ValueError: if a cost or a size is not above 0.

@@ -26,7 +26,7 @@ DATASETS = {
     "flowers": ("flowers102", "Oxford Flowers-102"),
 }
 AVERAGED = ("imagenet", "cifar10", "cifar100", "pets", "flowers")
-"""What the paper's numbers are averaged over: ReaL is another reading of the ImageNet runs."""
+"""What the paper's numbers are averaged over: ReaL has other labels for the same ImageNet runs."""
 
 
 def on_average(
