@@ -7,7 +7,7 @@ command   make exp-attention-distance [PRESET=cpu|cifar|imagenette|gpu|paper] [S
           Weights that exist already are measured without training, on Imagenette at 224 pixels unless told otherwise:
           make exp-attention-distance MODEL=timm:vit_base_patch16_224.augreg_in21k
           make exp-attention-distance MODEL=vit-b/16 ARGS="--weights=B_16.npz"
-          make exp-attention-distance ARGS="--weights=outputs/attention_distance/runs/0123456789ab"
+          make exp-attention-distance ARGS="--weights=outputs/runs/0123456789ab"
 cost      smoke seconds; cpu about 2 minutes, cifar minutes after data_scaling, else about 20, and imagenette about 10
           minutes on two cores; gpu about half an hour on one GPU; paper minutes: the released weights are measured
 shared    The ViTs at `cpu`, `cifar` and `gpu`, with all training images, are runs of data_scaling: trained once.

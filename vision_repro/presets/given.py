@@ -41,5 +41,5 @@ def _of_run(folder: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise UserError(
             f'"{folder}" is no folder of a run: expected one with config.yaml and weights.ckpt, such as '
-            "outputs/attention_distance/runs/<id>."
+            "outputs/runs/<id>."
         ) from None
