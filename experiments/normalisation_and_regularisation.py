@@ -224,7 +224,7 @@ def figure(table: Table, verdicts: Sequence[Verdict], name: str, preset: Preset)
     notes = (
         f"networks such as {base.model} on {base.dataset}, preset {name}: {base.train_size} images and {base.steps} "
         f"steps, on few {base.train_size // FEW[name]} and {2 * base.steps}; SGD at lr {base.lr:g}, last weights",
-        "a rate at which all seeds diverged has no point",
+        "a cross at the foot: a rate at which all seeds diverged",
     )
     return study_figure(rows, verdicts, panels=panels, preset=name, notes=notes)
 

@@ -55,6 +55,7 @@ def conclude(planned: Plan) -> list[Verdict]:
 
 def _draw_pictures(planned: Plan) -> None:
     """Draws what the pre-trained models of the first seed make of masked images, if there are any."""
+    # Imported here for start-up time: matplotlib takes long to import.
     from vision_repro.figures.pictures import pictures_figure, read
     from vision_repro.figures.style import save
 

@@ -222,7 +222,7 @@ def test_the_figure_shows_every_variant_and_diverged_rates_as_gaps() -> None:
     assert labels[0] == list(study.PREPROCESSING)
     assert labels[3] == labels[4] == [label for label, _, _ in study.REGULARISERS.values()]
     lines = {len(line.get_xdata()) for line in figure.axes[1].get_lines()}
-    assert lines == {3, 5}
+    assert lines == {2, 3, 5}  # the net without batch norm diverges at two rates: crosses at the foot
     gap = [line.get_xdata()[0] for line in figure.axes[4].get_lines() if len(line.get_xdata()) == 1]
     assert gap[0] == pytest.approx(60, abs=0.5)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from vision_repro import models
 from vision_repro.accounting.layers import Account
 from vision_repro.config import UserError, nearest
 from vision_repro.models.published import Published
@@ -14,9 +15,9 @@ from vision_repro.models.published import Published
 @cache
 def counted(name: str, image_size: int, classes: int = 1000) -> Account:
     """Returns the account of an architecture, built on the meta device; a process counts each one once."""
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
-    from vision_repro import models
     from vision_repro.accounting.profiler import account
 
     with torch.device("meta"):
@@ -30,8 +31,6 @@ def published_size(name: str) -> int:
     Raises:
         UserError: if no source gives one.
     """
-    from vision_repro import models
-
     for item in models.published():
         if item.name == name:
             return item.image_size
@@ -53,8 +52,6 @@ class Architecture:
 
 def architectures() -> list[Architecture]:
     """Returns every `PUBLISHED` entry of every architecture, counted for 1000 classes, file by file."""
-    from vision_repro import models
-
     found = []
     for item in models.published():
         account = counted(item.name, item.image_size)

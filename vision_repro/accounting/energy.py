@@ -114,6 +114,7 @@ def counter(accelerator: str, devices: int) -> Counter | None:
     On GPUs it counts the first `devices` GPUs that this process sees. On a CPU it charges the run the fraction of the
     cores that its threads use, since other runs share the package.
     """
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     try:

@@ -59,6 +59,7 @@ def explain(options: Options) -> str:
     Raises:
         UserError: if the architecture is unknown, or does not take the image size.
     """
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     from vision_repro import models

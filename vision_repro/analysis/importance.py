@@ -70,6 +70,7 @@ def _codes(trials: Sequence[Trial], name: str) -> list[float]:
 
 def _shares(codes: Any, values: Any) -> Any:
     """Returns the share of the variance of each column of `codes` [trials, parameters], a fraction."""
+    # Imported here for start-up time: sklearn takes long to import.
     from sklearn.ensemble import ExtraTreesRegressor
 
     # Every parameter is tried at every split, and every tree sees all trials: on a full grid the forest is exact.
@@ -91,6 +92,7 @@ def _correlation(trials: Sequence[Trial], name: str, values: Any) -> float | Non
     entries = [trial.parameters[name] for trial in trials]
     if any(isinstance(entry, str) for entry in entries) or len(set(values)) == 1:
         return None
+    # Imported here for start-up time: scipy takes long to import.
     from scipy.stats import spearmanr
 
     return float(spearmanr([order(entry)[1] for entry in entries], values).statistic)

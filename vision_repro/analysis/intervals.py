@@ -184,6 +184,7 @@ def _t_quantile(freedom: float, probability: float) -> float:
 
 
 def _two_sided(t: float, freedom: float) -> float:
+    # Imported here for start-up time: scipy takes long to import.
     from scipy.special import stdtr
 
     return 2 * float(stdtr(freedom, -abs(t)))

@@ -130,6 +130,7 @@ def _measure(kind: str, batches: Iterable[Tensor]) -> Normalisation:
 
 
 def _of_timm(kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    # Imported here for start-up time: timm takes long to import.
     import timm
 
     tag = kind.removeprefix(TIMM)

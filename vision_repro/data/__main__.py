@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from vision_repro import data, datasets
 from vision_repro.config import UserError, describe, nearest, option, parse_single
 from vision_repro.data.config import DataConfig
 from vision_repro.files.places import cache_folder
+from vision_repro.store.atomic import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +78,7 @@ def _open(options: Options) -> Listing | Splits:
 
 def check(options: Options) -> int:
     """Reports what is wrong with a data set, with a picture of examples; returns 1 if it would spoil numbers."""
+    # Imported here for start-up time: lightning takes long to import.
     from vision_repro.data.checks import SPLITS
     from vision_repro.data.checks import check as look_at
 
@@ -135,10 +138,6 @@ def _images(found: Any, chosen: list[int]) -> list[Tensor]:
 
 def _save(picture: Any, file: Path) -> None:
     """Writes a picture whole or not at all, and says where."""
-    import io
-
-    from vision_repro.store.atomic import write_atomic
-
     if picture is None:
         return
     buffer = io.BytesIO()

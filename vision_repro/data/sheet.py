@@ -39,6 +39,7 @@ def contact_sheet(images: Tensor | Sequence[Tensor], labels: Sequence[str], colu
     """
     if not len(images) or len(images) != len(labels) or columns < 1:
         raise ValueError(f"{len(images)} images, {len(labels)} labels and {columns} columns make no sheet")
+    # Imported here for start-up time: PIL takes long to import.
     from PIL import Image, ImageDraw, ImageFont
 
     tiles = [_tile(image) for image in images]
@@ -59,6 +60,7 @@ def contact_sheet(images: Tensor | Sequence[Tensor], labels: Sequence[str], colu
 
 
 def _tile(image: Tensor) -> Image:
+    # Imported here for start-up time: PIL takes long to import.
     from PIL import Image
 
     pixels = image.expand(3, *image.shape[1:]).permute(1, 2, 0).contiguous().cpu().numpy()

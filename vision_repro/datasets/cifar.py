@@ -124,6 +124,7 @@ def _read_parquets(name: str, folder: Path, train: list[Path], test: list[Path])
 
 
 def _read_parquet(name: str, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]]:
+    # Imported here for start-up time: pyarrow takes long to import.
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
@@ -169,6 +170,7 @@ def _class_names(name: str, metadata: dict[bytes, bytes] | None, label: str) -> 
 
 
 def _torchvision(name: str) -> Any:
+    # Imported here for start-up time: torchvision takes long to import.
     from torchvision import datasets
 
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]

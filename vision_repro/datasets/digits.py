@@ -43,6 +43,7 @@ def prepare(name: str, data_root: Path | None, cache: Path, say: Callable[[str],
 
 def _decode(classes: range) -> caches.Decoded:
     """Returns the images of `classes`, which are counted from 0."""
+    # Imported here for start-up time: sklearn takes long to import.
     from sklearn.datasets import load_digits
 
     data = load_digits()

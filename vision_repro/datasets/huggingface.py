@@ -155,6 +155,7 @@ def _pick(name: str, kind: str, asked: str, schema: Any, features: Mapping[str, 
 
 
 def _is_typed(kind: str, arrow: Any, feature: Any) -> bool:
+    # Imported here for start-up time: pyarrow takes long to import.
     import pyarrow as pa
 
     if isinstance(feature, Mapping):
@@ -168,6 +169,7 @@ def _is_typed(kind: str, arrow: Any, feature: Any) -> bool:
 
 def _numbers(name: str, columns: Mapping[str, Any], feature: Any) -> tuple[tuple[str, ...], dict[str, Indices]]:
     """Returns the class names, and the class number of each row of each split; -1 where there is no label."""
+    # Imported here for start-up time: pyarrow takes long to import.
     import pyarrow as pa
 
     kind = columns["train"].type

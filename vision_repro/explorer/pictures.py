@@ -42,6 +42,7 @@ class Pictures(NamedTuple):
 
 
 def _uri(image: Tensor) -> str:
+    # Imported here for start-up time: PIL takes long to import.
     from PIL import Image
 
     small, stream = image.shape[-1] <= _LOSSLESS, io.BytesIO()

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from vision_repro.config import Scalar, UserError, describe, option, parse_options, single
+from vision_repro.explorer.html import render
+from vision_repro.store.atomic import write_atomic
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,6 +118,7 @@ def _of_run(weights: str) -> dict[str, Scalar]:
 
 
 def _pictures(options: Options) -> Pictures:
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro.explorer import pictures
     from vision_repro.files.places import cache_folder
 
@@ -134,6 +137,7 @@ def _pictures(options: Options) -> Pictures:
 
 def _model(options: Options, classes: int) -> tuple[nn.Module, Loaded | None]:
     """Returns the model, and what was loaded into it; nothing was if its weights are random."""
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     from vision_repro import models
@@ -156,6 +160,7 @@ def content(options: Options) -> dict[str, Any]:
     Raises:
         UserError: if model, weights and images do not go together, or are not there.
     """
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro.augmentation import normalisation
     from vision_repro.explorer import content
 
@@ -184,6 +189,7 @@ def content(options: Options) -> dict[str, Any]:
 
 def _check(options: Options) -> None:
     """Raises UserError, before anything is read, for a model whose attention no page can show."""
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     from vision_repro import models
@@ -212,9 +218,6 @@ def write(options: Options) -> Path:
     Raises:
         UserError: as `content`, or if the file cannot be written.
     """
-    from vision_repro.explorer.html import render
-    from vision_repro.store.atomic import write_atomic
-
     path = options.page
     shown = content(options)
     page = render(shown).encode()

@@ -112,6 +112,7 @@ def _by_torchvision(read: Callable[..., Tensor], data: bytes) -> Pixels:
 
 
 def _by_pillow(data: bytes, source: object) -> Pixels:
+    # Imported here for start-up time: PIL takes long to import.
     from PIL import Image
 
     with warnings.catch_warnings(action="ignore"):
@@ -191,6 +192,7 @@ def _upright(pixels: Pixels, exif: bytes) -> Pixels:
 
 
 def _orientation(exif: bytes) -> int:
+    # Imported here for start-up time: PIL takes long to import.
     from PIL import Image
 
     tags = Image.Exif()

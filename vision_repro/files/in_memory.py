@@ -29,6 +29,7 @@ class Pixels:
 
     def read(self, index: int) -> bytes:
         """Returns an image as the content of a PNG file, uncompressed."""
+        # Imported here for start-up time: PIL takes long to import.
         from PIL import Image
 
         buffer = io.BytesIO()

@@ -22,6 +22,7 @@ def read(content: bytes, variables: Sequence[str], source: object) -> dict[str, 
     Raises:
         UserError: naming `source`, if it is no such file or lacks one of them.
     """
+    # Imported here for start-up time: scipy takes long to import.
     from scipy.io import loadmat
 
     file: Any = io.BytesIO(content)

@@ -93,6 +93,7 @@ def open_arrow(file: Path) -> Any:
     Raises:
         OSError: if the file is missing or broken.
     """
+    # Imported here for start-up time: pyarrow takes long to import.
     import pyarrow as pa
 
     mapped = pa.memory_map(str(file))
@@ -121,6 +122,7 @@ class Tables:
 
     def column(self, name: str) -> Any:
         """Returns a column over all files, as Arrow's chunked array."""
+        # Imported here for start-up time: pyarrow takes long to import.
         import pyarrow as pa
 
         parts = [open_arrow(file).column(name) for file in self.files]
@@ -183,6 +185,7 @@ def _footer(path: Path) -> str:
 
 
 def _convert(path: Path, file: Path) -> None:
+    # Imported here for start-up time: pyarrow takes long to import.
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 

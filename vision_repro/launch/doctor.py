@@ -234,6 +234,7 @@ def cluster() -> Iterator[Finding]:
 
 def with_torch(data_root: str | None) -> dict[str, Any]:
     """Returns the devices that torch finds on this machine, and where the data sets are."""
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     from vision_repro import datasets

@@ -90,6 +90,7 @@ def prepare(planned: Plan, runs: list[RunConfig]) -> None:
 
 
 def _write_subsets(planned: Plan, runs: list[RunConfig]) -> None:
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro import datasets
     from vision_repro.datasets.fetch import fetch
     from vision_repro.files import subset

@@ -120,6 +120,7 @@ def write(folder: Path) -> str:
 
     W&B's own files are written to the folder `wandb` next to `folder`; they replace those of an earlier call.
     """
+    # Imported here for start-up time: wandb takes long to import.
     import wandb
 
     chosen: Any = mode()
@@ -165,6 +166,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _shown(folder: Path, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns figure and tables as W&B objects; files that the folder does not have are left out."""
+    # Imported here for start-up time: wandb takes long to import.
     import wandb
 
     shown: dict[str, Any] = {}

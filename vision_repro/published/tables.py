@@ -25,6 +25,7 @@ class Options:
 
 def table_builders() -> list[Callable[[], Table]]:
     """Returns the functions that build the tables, in the order of the slides and papers."""
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro.published import exaflops, rules, slides, training_cost, windows
 
     return [
@@ -45,6 +46,7 @@ def table_builders() -> list[Callable[[], Table]]:
 
 def write(table: Table, out: Path) -> None:
     """Writes a table as CSV and Markdown, with its figure if it has one."""
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro.figures.style import save
     from vision_repro.published import charts, training_cost
 

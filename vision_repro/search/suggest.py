@@ -74,6 +74,7 @@ def check(spec: Mapping[str, Any]) -> None:
 
 def suggest(spec: Mapping[str, Any], trials: Sequence[Tried], name: str, number: int) -> dict[str, Scalar] | None:
     """Returns the parameters of the trial with this number, or None if a grid has no more trials."""
+    # Imported here for start-up time: numpy takes long to import.
     import numpy as np
 
     runs = [_run(spec, trial) for trial in trials]

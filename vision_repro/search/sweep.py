@@ -92,6 +92,7 @@ def _trial(planned: Plan, run: RunConfig, number: int, axes: Sequence[str], metr
 
 def _draw(sweep: Sweep, trials: Sequence[Trial], out: Path) -> None:
     """Writes the trials and their figure: parallel coordinates, and which parameters mattered."""
+    # Imported here for start-up time: matplotlib takes long to import.
     from vision_repro.figures.style import save
     from vision_repro.figures.sweep import sweep_figure
 

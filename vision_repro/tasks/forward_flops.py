@@ -43,6 +43,7 @@ def forward_flops(config: RunConfig, classes: int = 1000) -> int:
 
 @cache
 def _objective_flops(objective: str, model: str, image_size: int, corrupted: float) -> int:
+    # Imported here for start-up time: torch takes long to import.
     from vision_repro.accounting.counter import Counter
     from vision_repro.accounting.operations import Operation
 
@@ -55,6 +56,7 @@ def _objective_flops(objective: str, model: str, image_size: int, corrupted: flo
 
 def measured_flops(config: RunConfig, classes: int = 1000) -> int:
     """Returns the same FLOPs measured by torch's `FlopCounterMode` in one forward pass on the meta device."""
+    # Imported here for start-up time: torch takes long to import.
     from torch.utils.flop_counter import FlopCounterMode
 
     run = _pass(config, classes)
@@ -68,6 +70,7 @@ def _pass(config: RunConfig, classes: int) -> Callable[[], Any]:
 
     It uses explicit attention, because both counters may miss fused kernels, depending on torch's version.
     """
+    # Imported here for start-up time: torch takes long to import.
     import torch
 
     from vision_repro import models

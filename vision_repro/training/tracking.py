@@ -37,6 +37,7 @@ def mode() -> str:
 
 def quiet_settings() -> Any:
     """Returns W&B's settings: it prints nothing, records no system metrics and no code, and does not wait long."""
+    # Imported here for start-up time: wandb takes long to import.
     import wandb
 
     return wandb.Settings(
@@ -68,6 +69,7 @@ class Tracker:
             self._shield(lambda: self._start(config, context))
 
     def _start(self, config: RunConfig, context: RunContext) -> None:
+        # Imported here for start-up time: lightning takes long to import.
         from lightning.pytorch.loggers import WandbLogger
 
         values = plain(config)
