@@ -219,15 +219,20 @@ class Pool:
         # What is trained already is measured by one process alone.
         devices = 1 if self.context(config, silent).folder.result() is not None else self.launch.devices
         address = _free_port() if devices > 1 else 0
-        for rank in range(devices):
-            place = Rank(rank, devices, address, job.slot, self.accelerator)
-            arguments = (config, self.context, lock.path.parent, place, send)
-            process = fork.Process(target=work, args=arguments, daemon=False)
-            process.start()
-            job.ranks.append(process)
-        send.close()
-        job.pipe = receive
-        self.jobs.append(job)
+        # Ctrl-C waits until all ranks are known: within a fork Python may lose it, and then no one would end them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for rank in range(devices):
+                place = Rank(rank, devices, address, job.slot, self.accelerator)
+                arguments = (config, self.context, lock.path.parent, place, send)
+                process = fork.Process(target=work, args=arguments, daemon=False)
+                process.start()
+                job.ranks.append(process)
+            send.close()
+            job.pipe = receive
+            self.jobs.append(job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.event(config, {"kind": "start"})
 
     def _listen(self, timeout: float | None) -> None:
