@@ -517,5 +517,5 @@ def test_a_trial_of_a_sweep_trains_on_two_nodes_is_stopped_and_goes_on_as_the_sa
     (run,) = server.runs.values()
     assert (run.state, run.sweep) == ("finished", "sweep0")
     assert len(run.points("val_accuracy")) == 12
-    assert run.summary["test_accuracy"] == outcome[0]["test_accuracy"]["value"]
+    assert run.summary["val_accuracy"] == outcome[0]["val_accuracy"]["value"]
     server.stop()
