@@ -464,7 +464,9 @@ def test_two_nodes_train_together_are_pre_empted_and_end_bitwise_as_one_machine(
     ).strip()
     wait_until(cluster, element, "PENDING", tmp_path)
     wait_until(cluster, first, "COMPLETED", tmp_path)
-    assert torch.load(checkpoints.find(folder), weights_only=True)["global_step"] < 480
+    # On a busy machine the job may be taken before its first step: then nothing is saved, and it starts over.
+    if saved := checkpoints.find(folder):
+        assert torch.load(saved, weights_only=True)["global_step"] < 480
     cluster.start_again(element)
     wait_until(cluster, element, "COMPLETED", tmp_path)
     assert outcomes(tmp_path)[expected] == uninterrupted[f"2 {expected}"]
